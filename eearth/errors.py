@@ -1,0 +1,43 @@
+"""What a user can mend, said in one line.
+
+Every error that a person at the command line can do something about is an `EearthError`. Its message names what was
+expected, what was found, and what to run; the command line prints it without a traceback and exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+
+class EearthError(Exception):
+    """Root of every error that the user can mend."""
+
+    exit_code = 1
+
+
+class UsageError(EearthError):
+    """The command was called with values that cannot be meant: an unknown setting, a value out of its range."""
+
+    exit_code = 2
+
+
+class RegionError(EearthError):
+    """The region of interest cannot be used: no polygon, no coordinate reference system, outside the valid range."""
+
+
+class SourceError(EearthError):
+    """The imagery's provider did not deliver: a dead server, no scenes, a missing band, an unreadable asset."""
+
+
+class LabelError(EearthError):
+    """The ground truth cannot be used: a missing column, no overlap, too few or too many classes."""
+
+
+class WorkspaceError(EearthError):
+    """A stage's artifacts are missing, incomplete, or do not fit the stage that reads them."""
+
+
+class ModelError(EearthError):
+    """A model file is corrupt, foreign, or made for other bands."""
+
+
+class DiskError(EearthError):
+    """The disk is full, read-only, or too small for what was asked."""

@@ -1,0 +1,183 @@
+"""The region of interest: read once, checked once, kept in longitude and latitude."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import geopandas as gpd
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+from shapely import make_valid, union_all
+from shapely.geometry import MultiPolygon, Polygon, box
+from shapely.ops import transform
+
+from eearth.errors import RegionError
+from eearth.events import Report, Warned, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from shapely.geometry.base import BaseGeometry
+
+LONLAT = CRS.from_epsg(4326)
+
+# UTM is defined between 80° S and 84° N (NGA.SIG.0012, 2014).
+UTM_SOUTH, UTM_NORTH = -80.0, 84.0
+
+
+@dataclass(frozen=True)
+class Region:
+    """A polygon on the globe.
+
+    Attributes:
+        geometry: (Multi)polygon in longitude, latitude (WGS84), valid and of positive area.
+        name: What to call it, from the file's name.
+    """
+
+    geometry: Polygon | MultiPolygon
+    name: str
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(west, south, east, north) in degrees."""
+        west, south, east, north = self.geometry.bounds
+        return west, south, east, north
+
+    def projected(self, crs: CRS) -> BaseGeometry:
+        """The geometry in another CRS.
+
+        Raises:
+            RegionError: A vertex has no finite coordinates there.
+        """
+        to_crs = Transformer.from_crs(LONLAT, crs, always_xy=True)
+        geometry = transform(to_crs.transform, self.geometry)
+        if not all(math.isfinite(edge) for edge in geometry.bounds):
+            msg = f"the region {self.name} has no place in {crs.to_string()}: choose another --crs"
+            raise RegionError(msg)
+        return geometry
+
+    def utm(self) -> CRS:
+        """The UTM zone of the region's centre.
+
+        Raises:
+            RegionError: The region lies beyond 84° N or 80° S.
+        """
+        west, south, east, north = self.bounds
+        if south < UTM_SOUTH or north > UTM_NORTH:
+            msg = (
+                f"expected a region between 80° S and 84° N for a UTM grid, found {south:.3f}° to {north:.3f}°; "
+                "give a polar --crs such as EPSG:3413 or EPSG:3031"
+            )
+            raise RegionError(msg)
+        zone = min(60, int(((west + east) / 2 + 180) // 6) + 1)
+        return CRS.from_epsg((32600 if south + north >= 0 else 32700) + zone)
+
+
+def read_region(path: Path, report: Report = silent) -> Region:
+    """Read a region of interest.
+
+    Args:
+        path: Any polygon file that geopandas reads; several features are united.
+        report: Receives a warning where a self-crossing polygon was mended.
+
+    Raises:
+        RegionError: The file is missing, unreadable, empty, has no CRS, no polygon, or crosses the antimeridian.
+    """
+    frame = _read(path)
+    if frame.crs is None:
+        msg = f"expected a coordinate reference system in {path}, found none: set it, for instance with ogr2ogr -a_srs"
+        raise RegionError(msg)
+    _check_lonlat_range(frame, path)
+    geometries = [shape for shape in frame.to_crs(LONLAT).geometry if shape is not None and not shape.is_empty]
+    crossed = sum(not shape.is_valid for shape in geometries)
+    if crossed:
+        report(Warned(text=f"{path}: {crossed} polygon(s) cross themselves and were mended; look at the result"))
+    area = _polygons(geometries)
+    if area is None:
+        kinds = sorted({shape.geom_type for shape in geometries})
+        msg = f"expected at least one polygon with an area in {path}, found {', '.join(kinds) or 'no geometry'}"
+        raise RegionError(msg)
+    _check_antimeridian(area, path)
+    return Region(area, path.stem)
+
+
+def _read(path: Path) -> gpd.GeoDataFrame:
+    if not path.exists():
+        msg = f"expected a region file, found nothing at {path}"
+        raise RegionError(msg)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pyogrio warns about rings it closes; validity is checked below
+            frame = gpd.read_file(path)
+    except Exception as error:  # geopandas lets through the errors of whichever engine read the file
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        msg = f"expected a polygon file that geopandas reads at {path}, found: {reason}"
+        raise RegionError(msg) from error
+    if not isinstance(frame, gpd.GeoDataFrame) or frame.empty:
+        msg = f"expected at least one polygon in {path}, found an empty file or a table without geometry"
+        raise RegionError(msg)
+    return frame
+
+
+def _check_lonlat_range(frame: gpd.GeoDataFrame, path: Path) -> None:
+    """Coordinates in metres under a lon/lat CRS, or swapped axes, show as degrees out of range."""
+    if not frame.crs.is_geographic or frame.geometry.is_empty.all():
+        return
+    west, south, east, north = (float(edge) for edge in frame.total_bounds)
+    if not (-360 <= west <= east <= 360 and -90 <= south <= north <= 90):  # noqa: PLR2004 - degrees on the globe
+        swapped = "; longitude and latitude seem swapped" if abs(south) > 90 >= abs(west) else ""  # noqa: PLR2004
+        msg = (
+            f"expected longitudes and latitudes in degrees in {path}, found x {west:g} to {east:g}, "
+            f"y {south:g} to {north:g}{swapped}; if the file is projected, give it its CRS"
+        )
+        raise RegionError(msg)
+
+
+def _check_antimeridian(area: Polygon | MultiPolygon, path: Path) -> None:
+    west, _, east, _ = area.bounds
+    # No region of a land cover map spans half the globe: such a width means two sides of the 180° meridian.
+    if east > 180 or west < -180 or east - west > 180:  # noqa: PLR2004
+        msg = (
+            f"the region {path} crosses the antimeridian (longitudes {west:g} to {east:g}): "
+            "split it at 180° and map each side in its own workspace"
+        )
+        raise RegionError(msg)
+
+
+def _polygons(geometries: Iterable[BaseGeometry]) -> Polygon | MultiPolygon | None:
+    """The union's polygonal part; None if there is none."""
+    united = make_valid(union_all([make_valid(shape) for shape in geometries]))
+    parts = [part for part in getattr(united, "geoms", [united]) if isinstance(part, Polygon | MultiPolygon)]
+    area = union_all(parts)
+    return area if isinstance(area, Polygon | MultiPolygon) and area.area > 0 else None
+
+
+def parse_crs(text: str) -> CRS:
+    """A CRS from what a user types.
+
+    Raises:
+        RegionError: It is unknown.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        msg = f"expected a coordinate reference system such as EPSG:32633 for --crs, found {text!r}"
+        raise RegionError(msg) from error
+
+
+def lonlat_bounds(bounds: tuple[float, float, float, float], crs: CRS) -> tuple[float, float, float, float]:
+    """(west, south, east, north) in degrees of a box in another CRS, its edges densified."""
+    west, south, east, north = Transformer.from_crs(crs, LONLAT, always_xy=True).transform_bounds(*bounds)
+    return west, south, east, north
+
+
+def lonlat_footprint(bounds: tuple[float, float, float, float], crs: CRS) -> Polygon:
+    """A box in another CRS as a polygon in longitude and latitude, its edges densified."""
+    to_lonlat = Transformer.from_crs(crs, LONLAT, always_xy=True)
+    outline = box(*bounds).segmentize(max(bounds[2] - bounds[0], bounds[3] - bounds[1]) / 8)
+    footprint: Polygon = transform(to_lonlat.transform, outline)
+    return footprint

@@ -1,0 +1,146 @@
+"""Overlapping windows over a grid of any size, and the weights with which they are blended into one map.
+
+The lattice hangs on the grid alone: which tile is asked for, and how many windows are evaluated at once, changes no
+pixel. Neighbouring windows are blended inside their overlap only, away from the windows' edges, where a convolution
+sees its own padding instead of the ground.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eearth.errors import UsageError
+from eearth.geo.grid import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+# The networks halve their input twice: only windows that start on a multiple of this see the ground on the same
+# pooling lattice, and give the same features for the same place.
+STEP = 4
+
+# The blend takes place in the middle of the overlap, over this share of it. A pixel of a window then counts only where
+# it is at least (1 − BLEND) · margin away from an edge that has a neighbour.
+BLEND = 0.5
+
+@dataclass(frozen=True)
+class Axis:
+    """The lattice along one axis: overlapping intervals that cover [0, length), and how they are blended.
+
+    Intervals start at multiples of `STEP`, `size − 2 · margin` pixels apart; the last one is moved back so that it ends
+    less than `STEP` pixels beyond the edge. An axis shorter than `size` has one interval.
+
+    Attributes:
+        length: Pixels to cover, at least 1.
+        size: Pixels of an interval, a multiple of `STEP`.
+        margin: Half of the least overlap of neighbouring intervals in pixels, a multiple of `STEP`, below `size / 2`.
+
+    Raises:
+        UsageError: Size or margin is none of these.
+    """
+
+    length: int
+    size: int
+    margin: int
+
+    def __post_init__(self) -> None:
+        """Refuse at birth what would leave gaps."""
+        if self.size % STEP or self.margin % STEP or not 0 <= 2 * self.margin < self.size:
+            msg = (
+                f"expected a window size and a margin that are multiples of {STEP} with 0 <= 2 * margin < size, "
+                f"found size {self.size} and margin {self.margin}"
+            )
+            raise UsageError(msg)
+
+    @property
+    def padded(self) -> int:
+        """The length, rounded up to a multiple of `STEP`."""
+        return math.ceil(self.length / STEP) * STEP
+
+    @property
+    def span(self) -> int:
+        """Pixels of every interval: `size`, or less where the whole axis is shorter."""
+        return min(self.size, self.padded)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """First pixel of each interval, rising."""
+        last = self.padded - self.span
+        return (*range(0, last, self.size - 2 * self.margin), last)
+
+    def weights(self, index: int) -> NDArray[np.float64]:
+        """The share of interval `index` in each of its pixels, shape (span,), in [0, 1].
+
+        A pixel's shares over all intervals sum to 1: with r_i the ramp at the seam before interval i, the share is
+        r_i − r_(i+1), and the sum telescopes. At the outer edges of the axis there is no seam, so the share stays full.
+        """
+        pixels: NDArray[np.float64] = np.arange(self.span) + (self.starts[index] + 0.5)
+        return self._ramp(index, pixels) - self._ramp(index + 1, pixels)
+
+    def _ramp(self, index: int, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A raised cosine from 0 to 1 across the middle of the overlap of intervals `index − 1` and `index`."""
+        if index == 0:
+            return np.ones_like(pixels)
+        if index == len(self.starts):
+            return np.zeros_like(pixels)
+        middle = (self.starts[index - 1] + self.span + self.starts[index]) / 2
+        half = max(self.margin * BLEND, 0.5)
+        phase: NDArray[np.float64] = np.clip((pixels - middle) / (2 * half) + 0.5, 0, 1)
+        return (1 - np.cos(np.pi * phase)) / 2
+
+    def reaching(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """(index, shares) of the intervals that count for any pixel of [start, stop)."""
+        for index, first in enumerate(self.starts):
+            if first < stop and first + self.span > start:
+                shares = self.weights(index)
+                if shares[max(0, start - first) : stop - first].any():
+                    yield index, shares
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One lattice window and what it gives to a tile.
+
+    Attributes:
+        window: The pixels that the network sees; may reach beyond the grid by less than `STEP`.
+        inner: (rows, columns) of the window's pixels that lie in the tile.
+        outer: (rows, columns) of the tile that those pixels fill.
+        shares: (y, x) share of those pixels in the blend.
+    """
+
+    window: Window
+    inner: tuple[slice, slice]
+    outer: tuple[slice, slice]
+    shares: NDArray[np.float32]
+
+
+def _overlap(first: int, length: int, start: int, stop: int) -> tuple[slice, slice]:
+    """The part of [first, first + length) that lies in [start, stop): seen from the former, seen from the latter."""
+    low, high = max(first, start), min(first + length, stop)
+    return slice(low - first, high - first), slice(low - start, high - start)
+
+
+def patches(shape: tuple[int, int], tile: Window, *, size: int, margin: int) -> Iterator[Patch]:
+    """The lattice windows that count for a pixel of `tile`, row by row.
+
+    Args:
+        shape: (rows, columns) of the grid that the lattice hangs on.
+        tile: The pixels asked for, inside the grid.
+        size: Side of a window in pixels, see `Axis`.
+        margin: Half of the overlap in pixels, see `Axis`.
+    """
+    down, across = Axis(shape[0], size, margin), Axis(shape[1], size, margin)
+    for i, row_shares in down.reaching(tile.row, tile.row + tile.height):
+        inner_rows, outer_rows = _overlap(down.starts[i], down.span, tile.row, tile.row + tile.height)
+        for j, col_shares in across.reaching(tile.col, tile.col + tile.width):
+            inner_cols, outer_cols = _overlap(across.starts[j], across.span, tile.col, tile.col + tile.width)
+            shares = np.outer(row_shares[inner_rows], col_shares[inner_cols]).astype(np.float32)
+            window = Window(down.starts[i], across.starts[j], down.span, across.span)
+            yield Patch(window, (inner_rows, inner_cols), (outer_rows, outer_cols), shares)

@@ -1,0 +1,131 @@
+"""Pictures for reports: PNG files that are the same, byte for byte, whenever the figures are the same."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike, NDArray
+
+DPI = 120
+# A dollar sign in a class name is a dollar sign, not mathematics.
+PLAIN = {"parse_math": False}
+# Okabe & Ito (2008): the curves stay apart for colour-blind readers; the line styles keep them apart in black and white.
+CURVES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+STYLES = ("-", "--", "-.", ":")
+# With more points than this a marker at each would hide the line.
+MARKED_POINTS = 40
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """Write a PNG without a date or a version in it."""
+    FigureCanvasAgg(figure)
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _short(count: int) -> str:
+    """At most five characters: 950, 12.3k, 4.5M."""
+    value, unit = float(count), 0
+    while value >= 999.5:  # noqa: PLR2004 - what would be written as 1000
+        value, unit = value / 1000, unit + 1
+    return str(count) if unit == 0 else f"{value:.3g}" + " kMGTPE"[unit]
+
+
+def _write_cells(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64], size: float) -> None:
+    """Write percentage and count into each cell that counts anything."""
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if share[row, column] > 0.55 else "black"  # noqa: PLR2004 - where the blue turns dark
+            label = f"{100 * share[row, column]:.0f}%\n{_short(int(count))}"
+            axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=size, linespacing=1.1)
+
+
+def draw_confusion(path: Path, confusion: ArrayLike, names: Sequence[str]) -> None:
+    """Draw a confusion matrix: colour and percentage = share of the reference class (row), below it the pixel count.
+
+    Args:
+        path: The PNG file to write.
+        confusion: Counts, row = reference: (K, K), or (K, K + 1) with "no data in the map" last; that column is left
+            out where it is empty.
+        names: The K class names, in the order of the rows.
+
+    Raises:
+        ValueError: The matrix does not fit the names.
+    """
+    counts, classes = np.asarray(confusion, dtype=np.int64), len(names)
+    if counts.ndim != 2 or counts.shape[0] != classes or counts.shape[1] not in (classes, classes + 1):  # noqa: PLR2004
+        msg = f"expected a confusion matrix of {classes} classes, found the shape {counts.shape}"
+        raise ValueError(msg)
+    columns = list(names)
+    if counts.shape[1] > classes:
+        counts, columns = (counts, [*columns, "(no data)"]) if counts[:, -1].any() else (counts[:, :-1], columns)
+    totals = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    side = max(0.62 * len(columns), 2.6)
+    figure = Figure(figsize=(side + 2.6, side * classes / len(columns) + 2.2), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    _write_cells(axes, counts, share, size=7.5)
+    rows = [f"{_wrapped(name)}\n({_short(int(total))})" for name, total in zip(names, totals[:, 0], strict=True)]
+    axes.set_yticks(range(classes), rows, fontsize=8, **PLAIN)
+    axes.set_xticks(range(len(columns)), [_wrapped(name) for name in columns], fontsize=8, **PLAIN)
+    axes.tick_params(axis="x", rotation=90 if len(columns) > 3 else 0)  # noqa: PLR2004 - more than that collide
+    axes.set(xlabel="mapped class", ylabel="reference class (pixels)")
+    figure.colorbar(picture, ax=axes, label="share of the reference class", fraction=0.04, pad=0.02)
+    _write(figure, path)
+
+
+def _wrapped(name: str) -> str:
+    """The name on at most two lines of 18 characters."""
+    return "\n".join(textwrap.wrap(name, width=18, max_lines=2, placeholder="…")) or name
+
+
+def _number(value: Any) -> float:
+    """A figure of a row; NaN for what is missing (None or an empty cell of a CSV file)."""
+    return float("nan") if value is None or value == "" else float(value)
+
+
+def _draw_curve(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], number: int, label: str) -> None:
+    """Draw the points that have a value, joined across those that have none."""
+    there = np.isfinite(x) & np.isfinite(y)
+    style = {"color": CURVES[number % len(CURVES)], "linestyle": STYLES[number % len(STYLES)]}
+    marker = "o" if there.sum() <= MARKED_POINTS else ""
+    axes.plot(x[there], y[there], marker=marker, markersize=3.5, linewidth=1.6, label=label, **style)
+
+
+def draw_history(
+    path: Path, rows: Sequence[Mapping[str, Any]], panels: Mapping[str, Sequence[str]], *, x: str = "step"
+) -> None:
+    """Draw how figures changed during training, one panel below the other over a common axis.
+
+    Args:
+        path: The PNG file to write.
+        rows: One mapping for each step or epoch; a missing key, None, "" and NaN are gaps. Numbers may be text.
+        panels: Label of a panel's axis → the keys drawn in it. Panels none of whose keys has a value are left out.
+        x: The key of the common axis.
+    """
+    steps = np.array([_number(row.get(x)) for row in rows], dtype=float)
+    curves = {key: np.array([_number(row.get(key)) for row in rows]) for keys in panels.values() for key in keys}
+    drawn = {key for key, y in curves.items() if np.isfinite(y).any()}
+    shown = {label: [key for key in keys if key in drawn] for label, keys in panels.items() if drawn & set(keys)}
+    figure = Figure(figsize=(7.2, 1.2 + 2.4 * max(1, len(shown))), layout="constrained")
+    stack = figure.subplots(max(1, len(shown)), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (label, keys) in zip(stack, shown.items(), strict=False):
+        for number, key in enumerate(keys):
+            _draw_curve(axes, steps, curves[key], number, key.replace("_", " "))
+        axes.set_ylabel(label)
+        axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(keys) > 1:
+            axes.legend(frameon=False, fontsize=8)
+    stack[-1].set_xlabel(x.replace("_", " "))
+    _write(figure, path)
