@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from eearth.data.series import Chips, Series, join
 from eearth.errors import ModelError
 from eearth.geo.grid import Window
 from eearth.geo.lattice import patches
-from eearth.geo.products.writer import OUTSIDE
+from eearth.geo.products.prediction import MOST_OBSERVATIONS, OUTSIDE, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import nn
 
-    from eearth.data.series import Chips, Series
     from eearth.geo.grid import Grid
     from eearth.geo.lattice import Patch
-
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The map of one tile; every array is (y, x) uint8.
-
-    Attributes:
-        landcover: Class code; 0 outside the region and where no clear observation exists.
-        confidence: Probability of that class in percent, 1..100; 0 without a clear observation, `OUTSIDE` outside the
-            region.
-        observations: Number of clear observations, 254 standing for 254 and more; `OUTSIDE` outside the region.
-    """
-
-    landcover: NDArray[np.uint8]
-    confidence: NDArray[np.uint8]
-    observations: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -60,32 +43,43 @@ class TilePrediction:
     prediction: Prediction
 
 
-def _read(source: Series, window: Window) -> Chips:
-    """One window as a batch of one; what lies beyond the grid is no observation."""
-    height, width = source.reflectance.shape[-2:]
-    cut = Window(window.row, window.col, min(window.height, height - window.row), min(window.width, width - window.col))
-    chips = source.chips([cut])
-    beyond = (0, window.width - cut.width, 0, window.height - cut.height)
-    return chips._replace(
-        reflectance=F.pad(chips.reflectance, beyond), valid=F.pad(chips.valid, beyond, value=False)
-    )
+@dataclass(frozen=True)
+class _Reader:
+    """Reads lattice windows; what of them lies beyond the grid is no observation."""
 
+    source: Series
+    bands: Sequence[str] | None
+    dates: NDArray[np.intp] | None
 
-def _batches(source: Series, parts: Sequence[Patch], batch: int) -> Iterator[tuple[Sequence[Patch], Chips]]:
-    """Batches in order; the next one is read while the caller works on this one."""
+    def window(self, window: Window) -> Chips:
+        """One window as a batch of one."""
+        height, width = self.source.shape
+        rows, cols = min(window.height, height - window.row), min(window.width, width - window.col)
+        cut = Window(window.row, window.col, rows, cols)
+        dates = None if self.dates is None else [self.dates]
+        reflectance, valid, day = self.source.chips([cut], dates=dates, bands=self.bands)
+        beyond = (0, window.width - cols, 0, window.height - rows)
+        return Chips(F.pad(reflectance, beyond), F.pad(valid, beyond, value=False), day)
 
-    def load(first: int) -> Chips:
-        chips = [_read(source, patch.window) for patch in parts[first : first + batch]]
-        return chips[0]._make(torch.cat(tensors) for tensors in zip(*chips, strict=True))
+    def batch(self, patches: Sequence[Patch]) -> tuple[Sequence[Patch], Chips]:
+        """Several windows of one size, in one batch."""
+        return patches, join([self.window(patch.window) for patch in patches])
 
-    starts = range(0, len(parts), batch)
-    with ThreadPoolExecutor(1) as reader:
-        pending = deque(reader.submit(load, first) for first in starts[:1])
-        for first, following in zip_longest(starts, starts[1:]):
-            chips = pending.popleft().result()
-            if following is not None:
-                pending.append(reader.submit(load, following))
-            yield parts[first : first + batch], chips
+    def batches(self, parts: Sequence[Patch], size: int) -> Iterator[tuple[Sequence[Patch], Chips]]:
+        """All batches in order; the next one is read while the caller works on this one."""
+        groups = (parts[first : first + size] for first in range(0, len(parts), size))
+        with ThreadPoolExecutor(1) as thread:
+            running = (thread.submit(self.batch, group) for group in groups)
+            for current, _following in pairwise(chain(running, [None])):
+                if current is not None:
+                    yield current.result()
+
+    def observations(self, tile: Window) -> NDArray[np.int32]:
+        """(y, x) number of clear observations."""
+        valid = np.asarray(self.source.valid[:, *tile.slices], dtype=bool)
+        used = valid if self.dates is None else valid[self.dates]
+        counts: NDArray[np.int32] = used.sum(axis=0, dtype=np.int32)
+        return counts
 
 
 def predict_tile(
@@ -97,6 +91,8 @@ def predict_tile(
     margin: int,
     device: torch.device | str,
     batch: int,
+    bands: Sequence[str] | None = None,
+    dates: NDArray[np.intp] | None = None,
     inside: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Class probabilities of one tile, blended from the lattice windows that reach into it.
@@ -109,39 +105,37 @@ def predict_tile(
         margin: Half of the windows' overlap in pixels, see `Axis`.
         device: Where the network runs.
         batch: Windows evaluated at once.
+        bands: Bands by name, in the network's order; None for all.
+        dates: Indices of the acquisitions to use; None for all.
         inside: (y, x) of the tile, True where the map is wanted; windows that only reach other pixels are left out.
             None: everywhere.
 
     Returns:
         Probabilities (class, y, x), which sum to 1 wherever the map is wanted, and the number of clear
-        observations (y, x).
+        observations (y, x). There is no class at all where `inside` is nowhere True.
 
     Raises:
         ModelError: The network's scores are not finite.
     """
-    model.eval()
-    shape = source.reflectance.shape[-2:]
+    reader = _Reader(source, bands, dates)
     parts = [
         patch
-        for patch in patches(shape, tile, size=size, margin=margin)
+        for patch in patches(source.shape, tile, size=size, margin=margin)
         if inside is None or inside[patch.outer][patch.shares > 0].any()
     ]
-    blended: Tensor | None = None
+    blended = torch.zeros((0, tile.height, tile.width), device=device)
+    model.eval()
     with torch.inference_mode():
-        for group, chips in _batches(source, parts, batch):
-            scores = model(chips._make(tensor.to(device) for tensor in chips)).float()
-            if blended is None:
-                blended = torch.zeros((scores.shape[1], tile.height, tile.width), device=device)
-            for patch, probabilities in zip(group, scores.softmax(dim=1), strict=True):
-                share = torch.from_numpy(patch.shares).to(device)
-                blended[:, *patch.outer] += probabilities[:, *patch.inner] * share
-    observations = np.asarray(source.valid[:, *tile.slices]).sum(axis=0, dtype=np.int32)
-    if blended is None:
-        return np.zeros((0, tile.height, tile.width), np.float32), observations
+        for group, chips in reader.batches(parts, batch):
+            probabilities = model(chips.to(device)).float().softmax(dim=1)
+            if not len(blended):
+                blended = blended.new_zeros((probabilities.shape[1], tile.height, tile.width))
+            for patch, part in zip(group, probabilities, strict=True):
+                blended[:, *patch.outer] += part[:, *patch.inner] * torch.from_numpy(patch.shares).to(device)
     if not bool(torch.isfinite(blended).all()):
         msg = "expected finite class scores, found NaN or infinity: the model is damaged, run `eearth finetune` again"
         raise ModelError(msg)
-    return blended.cpu().numpy(), observations
+    return blended.cpu().numpy(), reader.observations(tile)
 
 
 def classify(
@@ -167,7 +161,7 @@ def classify(
     seen = inside & (observations > 0)
     landcover = np.asarray(codes, np.uint8)[probabilities.argmax(axis=0)]
     percent = np.clip(np.rint(100 * probabilities.max(axis=0)), 1, 100).astype(np.uint8)
-    counts = np.minimum(observations, OUTSIDE - 1).astype(np.uint8)
+    counts = np.minimum(observations, MOST_OBSERVATIONS).astype(np.uint8)
     return Prediction(
         landcover=np.where(seen, landcover, 0).astype(np.uint8),
         confidence=np.where(inside, np.where(seen, percent, 0), OUTSIDE).astype(np.uint8),
@@ -187,6 +181,8 @@ def predict_tiles(
     margin: int,
     device: torch.device | str,
     batch: int,
+    bands: Sequence[str] | None = None,
+    dates: NDArray[np.intp] | None = None,
     first: int = 0,
 ) -> Iterator[TilePrediction]:
     """Walk over a region tile by tile, in the order of `Grid.windows(tile)`.
@@ -202,6 +198,8 @@ def predict_tiles(
         margin: See `Axis`.
         device: See `predict_tile`.
         batch: See `predict_tile`.
+        bands: See `predict_tile`.
+        dates: See `predict_tile`.
         first: Index of the tile to begin with, for a run that was interrupted.
 
     Yields:
@@ -211,6 +209,15 @@ def predict_tiles(
         if index < first or not (wanted := inside(window)).any():
             continue
         probabilities, observations = predict_tile(
-            model, source, window, size=size, margin=margin, device=device, batch=batch, inside=wanted
+            model,
+            source,
+            window,
+            size=size,
+            margin=margin,
+            device=device,
+            batch=batch,
+            bands=bands,
+            dates=dates,
+            inside=wanted,
         )
         yield TilePrediction(index, window, classify(probabilities, observations, wanted, codes))

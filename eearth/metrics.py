@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
 
 
 def _positions(values: NDArray[Any], codes: NDArray[np.int64], *, of_zero: int, what: str) -> NDArray[np.int64]:
@@ -105,8 +104,10 @@ def _or_none(value: float) -> float | None:
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    """part / whole; NaN where whole is 0."""
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    """Divide; NaN where `whole` is 0."""
+    share = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=share, where=whole > 0)
+    return share
 
 
 def accuracy(confusion: ArrayLike, codes: Sequence[int]) -> Accuracy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
 DPI = 120
 # A dollar sign in a class name is a dollar sign, not mathematics.
 PLAIN = {"parse_math": False}
-# Okabe & Ito (2008): the curves stay apart for colour-blind readers; the line styles keep them apart in black and white.
+# Okabe & Ito (2008): the curves stay apart for colour-blind readers; in black and white the line styles do it.
 CURVES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLES = ("-", "--", "-.", ":")
 # With more points than this a marker at each would hide the line.
 MARKED_POINTS = 40
+MOST_WRITTEN = 40  # classes above which figures in the cells would make the picture too large to open
 
 
 def _write(figure: Figure, path: Path) -> None:
     """Write a PNG without a date or a version in it."""
     FigureCanvasAgg(figure)
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the file beside the picture has it in letters.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def _short(count: int) -> str:
@@ -52,6 +57,8 @@ def _write_cells(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float6
 def draw_confusion(path: Path, confusion: ArrayLike, names: Sequence[str]) -> None:
     """Draw a confusion matrix: colour and percentage = share of the reference class (row), below it the pixel count.
 
+    Of more than 40 classes only the colours are drawn.
+
     Args:
         path: The PNG file to write.
         confusion: Counts, row = reference: (K, K), or (K, K + 1) with "no data in the map" last; that column is left
@@ -70,17 +77,18 @@ def draw_confusion(path: Path, confusion: ArrayLike, names: Sequence[str]) -> No
         counts, columns = (counts, [*columns, "(no data)"]) if counts[:, -1].any() else (counts[:, :-1], columns)
     totals = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    side = max(0.62 * len(columns), 2.6)
-    figure = Figure(figsize=(side + 2.6, side * classes / len(columns) + 2.2), layout="constrained")
+    written = classes <= MOST_WRITTEN
+    side = max((0.62 if written else 0.2) * len(columns), 2.6)
+    figure = Figure(figsize=(side + 1.8, side * classes / len(columns) + 2.2), layout="constrained")
     axes = figure.add_subplot()
-    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    _write_cells(axes, counts, share, size=7.5)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if written:
+        _write_cells(axes, counts, share, size=7.5)
     rows = [f"{_wrapped(name)}\n({_short(int(total))})" for name, total in zip(names, totals[:, 0], strict=True)]
     axes.set_yticks(range(classes), rows, fontsize=8, **PLAIN)
     axes.set_xticks(range(len(columns)), [_wrapped(name) for name in columns], fontsize=8, **PLAIN)
     axes.tick_params(axis="x", rotation=90 if len(columns) > 3 else 0)  # noqa: PLR2004 - more than that collide
     axes.set(xlabel="mapped class", ylabel="reference class (pixels)")
-    figure.colorbar(picture, ax=axes, label="share of the reference class", fraction=0.04, pad=0.02)
     _write(figure, path)
 
 
@@ -97,9 +105,9 @@ def _number(value: Any) -> float:
 def _draw_curve(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], number: int, label: str) -> None:
     """Draw the points that have a value, joined across those that have none."""
     there = np.isfinite(x) & np.isfinite(y)
-    style = {"color": CURVES[number % len(CURVES)], "linestyle": STYLES[number % len(STYLES)]}
-    marker = "o" if there.sum() <= MARKED_POINTS else ""
-    axes.plot(x[there], y[there], marker=marker, markersize=3.5, linewidth=1.6, label=label, **style)
+    (line,) = axes.plot(x[there], y[there], label=label, linewidth=1.6, markersize=3.5)
+    line.set(color=CURVES[number % len(CURVES)], linestyle=STYLES[number % len(STYLES)])
+    line.set_marker("o" if there.sum() <= MARKED_POINTS else "")
 
 
 def draw_history(

@@ -1,8 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from loopback.memory import serve_memory
+from loopback.nginx import serve_files
+from loopback.pgstac import serve_pgstac
+from loopback.sites import read_site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+API_SITES = ("slovenia", "romania", "austria")
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +22,41 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real sites at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def asset_server(real_data: Path) -> Iterator[str]:
+    """The base URL of an nginx over the real sites: `<base URL>/slovenia/assets/...`."""
+    with serve_files(real_data) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def api_content(real_data: Path, asset_server: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(collections, items) of the sites that the STAC APIs hold; the asset hrefs point at `asset_server`."""
+    sites = [read_site(real_data / site, f"{asset_server}/{site}") for site in API_SITES]
+    return [c for collections, _ in sites for c in collections], [i for _, items in sites for i in items]
+
+
+@pytest.fixture(scope="session")
+def memory_api(api_content: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> Iterator[str]:
+    """The landing page of a STAC API without a database, over the content of `api_content`."""
+    with serve_memory(*api_content) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def pgstac_api(api_content: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> Iterator[str]:
+    """The landing page of stac-fastapi-pgstac, over the content of `api_content`; skips without PostgreSQL."""
+    with serve_pgstac(*api_content) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def stac_api(request: pytest.FixtureRequest) -> str:
+    """The landing page of a STAC API: pgstac's, or what `parametrize("stac_api", [...], indirect=True)` names.
+
+    The names are "pgstac" and "memory". Each API starts when a test first asks for it, and once a session.
+    """
+    url: str = request.getfixturevalue(f"{getattr(request, 'param', 'pgstac')}_api")
+    return url

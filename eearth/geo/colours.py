@@ -44,19 +44,28 @@ LIGHTNESS = (0.35, 0.92)
 def _oklab(colours: Sequence[str]) -> NDArray[np.float64]:
     """OKLab coordinates, (colour, 3), of "#rrggbb" strings (B. Ottosson 2020, "A perceptual color space")."""
     srgb = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in colours], dtype=float) / 255
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    to_cones = np.array([
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ])
-    from_cones = np.array([
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
-    ])
+    linear = np.where(
+        srgb <= 0.04045,  # noqa: PLR2004 - sRGB, IEC 61966-2-1
+        srgb / 12.92,
+        ((srgb + 0.055) / 1.055) ** 2.4,
+    )
+    to_cones = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    from_cones = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
     cones: NDArray[np.float64] = np.cbrt(linear @ to_cones.T)
-    return cones @ from_cones.T
+    places: NDArray[np.float64] = cones @ from_cones.T
+    return places
 
 
 def _lattice() -> list[str]:
@@ -64,9 +73,7 @@ def _lattice() -> list[str]:
     steps = np.linspace(0, 255, 10).round().astype(int)
     colours = [f"#{r:02x}{g:02x}{b:02x}" for r in steps for g in steps for b in steps]
     lightness = _oklab(colours)[:, 0]
-    return [
-        colour for colour, light in zip(colours, lightness, strict=True) if LIGHTNESS[0] <= light <= LIGHTNESS[1]
-    ]
+    return [colour for colour, light in zip(colours, lightness, strict=True) if LIGHTNESS[0] <= light <= LIGHTNESS[1]]
 
 
 def _customary(names: Sequence[str]) -> dict[int, str]:

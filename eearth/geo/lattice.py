@@ -13,14 +13,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eearth.errors import UsageError
 from eearth.geo.grid import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 # The networks halve their input twice: only windows that start on a multiple of this see the ground on the same
 # pooling lattice, and give the same features for the same place.
@@ -29,6 +28,7 @@ STEP = 4
 # The blend takes place in the middle of the overlap, over this share of it. A pixel of a window then counts only where
 # it is at least (1 − BLEND) · margin away from an edge that has a neighbour.
 BLEND = 0.5
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -81,7 +81,7 @@ class Axis:
         A pixel's shares over all intervals sum to 1: with r_i the ramp at the seam before interval i, the share is
         r_i − r_(i+1), and the sum telescopes. At the outer edges of the axis there is no seam, so the share stays full.
         """
-        pixels: NDArray[np.float64] = np.arange(self.span) + (self.starts[index] + 0.5)
+        pixels = np.arange(self.span, dtype=np.float64) + (self.starts[index] + 0.5)
         return self._ramp(index, pixels) - self._ramp(index + 1, pixels)
 
     def _ramp(self, index: int, pixels: NDArray[np.float64]) -> NDArray[np.float64]:

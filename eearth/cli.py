@@ -1,0 +1,192 @@
+"""The command line: parse, call one stage, print.
+
+Nothing heavy is imported until a command runs, so that `--help` answers at once. `main` is the one place where errors
+become a line of text and an exit code.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import click
+import typer
+
+from eearth.config import SETTINGS, Settings, describe, resolve, setting_names, setting_types
+from eearth.errors import EearthError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eearth.manifest import Manifest
+
+# One line a stage, in the order in which a project goes through them.
+STAGES = {
+    "download": "eearth.stages.download",
+    "rasterize": "eearth.stages.rasterize",
+    "pretrain": "eearth.stages.pretrain",
+    "finetune": "eearth.stages.finetune",
+    "predict": "eearth.stages.predict",
+}
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED_DISK = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+app = typer.Typer(
+    name="eearth",
+    help="From a polygon on a map to a land cover map, by way of Embedding Earth: self-supervised pre-training on "
+    "satellite image time series, then few labels.\n\nEach stage writes its artifacts into the workspace and reads "
+    "those of earlier stages: download, rasterize, pretrain, finetune, predict. Every command can be interrupted: the "
+    "same command goes on where it stopped.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace",
+        "-w",
+        envvar="EEARTH_WORKSPACE",
+        show_envvar=True,
+        help="Folder of the project.",
+        metavar="DIR",
+    ),
+]
+
+
+def _stage_command(cls: type[Settings]) -> Callable[..., None]:
+    """A command whose arguments and options are the fields of the stage's settings."""
+
+    def command(workspace: Path, **values: Any) -> None:
+        flags = {name: value for name, value in values.items() if value is not None}
+        _run_stage(cls, workspace, flags)
+
+    command.__doc__ = cls.__doc__
+    parameters = [_parameter(cls, name) for name in setting_names(cls)]
+    parameters.append(
+        inspect.Parameter("workspace", inspect.Parameter.KEYWORD_ONLY, default=Path(), annotation=WorkspaceOption)
+    )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _parameter(cls: type[Settings], name: str) -> inspect.Parameter:
+    declared = cls.__dataclass_fields__[name]
+    kind = setting_types(cls)[name]
+    text = declared.metadata["text"]
+    if declared.metadata["argument"]:
+        shown: Any = typer.Argument(help=text, metavar=name.upper(), show_default=False)
+        return _keyword(name, Annotated[str, shown], inspect.Parameter.empty)
+    if kind is bool:
+        flag = f"--{name.replace('_', '-')}"
+        shown = typer.Option(flag, help=text, show_default=False)
+        return _keyword(name, Annotated[bool | None, shown], None)
+    default = _default_text(declared.default)
+    shown = typer.Option(help=f"{text}{default}", metavar=_metavar(kind), show_default=False)
+    return _keyword(name, Annotated[str | None, shown], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _default_text(default: Any) -> str:
+    if default is None or default == ():
+        return ""
+    text = ",".join(str(part) for part in default) if isinstance(default, tuple) else str(default)
+    return f"  [default: {text}]"
+
+
+def _metavar(kind: Any) -> str:
+    plain = next((part for part in get_args(kind) if part in (int, float, str, Path)), kind)
+    names = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
+    if get_args(kind) and get_args(kind)[-1] is Ellipsis:
+        return f"{names.get(get_args(kind)[0], 'TEXT')},..."
+    return names.get(plain) or describe(kind)
+
+
+def _run_stage(cls: type[Settings], folder: Path, flags: dict[str, Any]) -> None:
+    from eearth.console import Reporter, show_table
+    from eearth.workspace import Workspace
+
+    settings = resolve(cls, flags, folder)
+    workspace = Workspace(folder)
+    with Reporter() as report:
+        stage = getattr(import_module(STAGES[cls.stage]), cls.stage)
+        manifest: Manifest = stage(workspace, settings, report)
+    show_table(_summary(workspace.folder(cls.stage), manifest))
+
+
+def _summary(folder: Path, manifest: Manifest) -> Any:
+    from eearth.events import Table
+
+    rows = [(name, str(value)) for name, value in manifest.figures.items()]
+    return Table(title=f"{folder}/  ({manifest.seconds:.1f} s)", columns=("", manifest.stage), rows=tuple(rows))
+
+
+for _settings in SETTINGS.values():
+    app.command(_settings.stage, no_args_is_help=False)(_stage_command(_settings))
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - the signature of a typer callback
+    if value:
+        typer.echo(f"eearth {version('eearth')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: the one error boundary."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        _fail("interrupted; the same command continues where it stopped", 1)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2 if isinstance(error, click.UsageError) else error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command continues where it stopped", 1)
+    except EearthError as error:
+        _fail(str(error), error.exit_code)
+    except MemoryError:
+        _fail("out of memory: take a smaller --batch-size or region", 1)
+    except OSError as error:
+        _fail(_disk_text(error), 1)
+    except Exception as error:  # a defect of eearth's own still gets one line
+        if os.environ.get("EEARTH_DEBUG"):
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error} (EEARTH_DEBUG=1 shows where; please report it)", 1)
+
+
+def _disk_text(error: OSError) -> str:
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno in FULL_DISK:
+        return f"the disk is full{where}: free some space and run the same command again, it continues"
+    if error.errno in CLOSED_DISK:
+        return f"not allowed to write{where}: choose another --workspace"
+    return f"{error.strerror or error}{where}"
+
+
+def _fail(text: str, code: int) -> None:
+    from eearth.console import show_error
+
+    show_error(" ".join(text.split()))
+    sys.exit(code)

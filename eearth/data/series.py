@@ -1,0 +1,208 @@
+"""Imagery of one region, and the chips that a network eats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eearth.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from eearth.geo.grid import Window
+
+# Pixels that the band statistics are drawn from: enough for a mean to 1 % of a standard deviation, read in windows.
+STATISTICS_WINDOWS = 64
+STATISTICS_WINDOW_SIZE = 32
+
+# Share of the darkest and of the brightest clear pixels left out of the statistics: clouds and shadows that the mask
+# missed would otherwise widen a dark band's standard deviation several times.
+STATISTICS_TAIL = 0.01
+
+
+class Array(Protocol):
+    """What numpy and zarr arrays share."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Basic slices give a numpy array."""
+
+
+class Chips(NamedTuple):
+    """A batch for an encoder.
+
+    Attributes:
+        reflectance: (chip, time, band, y, x) float32, physical reflectance; 0 where not valid.
+        valid: (chip, time, y, x) bool, True = a clear observation of the ground.
+        day: (chip, time) float32, day of the year 1..366; any value where a date only fills up the batch.
+    """
+
+    reflectance: Tensor
+    valid: Tensor
+    day: Tensor
+
+    def to(self, device: torch.device | str) -> Chips:
+        """The same chips on another device."""
+        return Chips(*(part.to(device, non_blocking=True) for part in self))
+
+
+@dataclass(frozen=True)
+class Series:
+    """One region's image time series, ready to be drawn from.
+
+    Attributes:
+        reflectance: (time, band, y, x) integers, numpy or zarr; physical reflectance = value * scale + offset.
+        valid: (time, y, x) bool, True = a clear observation of the ground in all bands.
+        times: (time,) datetime64, rising.
+        bands: Names of the bands, in the order of the band axis.
+        scale: Factor from integer to reflectance.
+        offset: Added after the factor.
+    """
+
+    reflectance: Array
+    valid: Array
+    times: NDArray[np.datetime64]
+    bands: tuple[str, ...]
+    scale: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.valid.shape[1], self.valid.shape[2]
+
+    @cached_property
+    def days(self) -> NDArray[np.float32]:
+        """Day of the year of each acquisition, 1..366, shape (time,)."""
+        dates = self.times.astype("datetime64[D]")
+        first = dates.astype("datetime64[Y]").astype("datetime64[D]")
+        return ((dates - first).astype(np.int64) + 1).astype(np.float32)
+
+    def between(self, start: np.datetime64, end: np.datetime64) -> Series:
+        """The acquisitions of [start, end), loaded into memory."""
+        first, last = np.searchsorted(self.times, np.array([start, end]))
+        dates = slice(int(first), int(last))
+        values, valid = np.asarray(self.reflectance[dates]), np.asarray(self.valid[dates])
+        return Series(values, valid, self.times[dates], self.bands, self.scale, self.offset)
+
+    def in_memory(self, limit: int = 256 * 2**20) -> Series:
+        """The same series, held in memory where it needs at most `limit` bytes, for random access is faster there."""
+        cells = int(np.prod(self.reflectance.shape))
+        if isinstance(self.reflectance, np.ndarray) or cells * 2 > limit:
+            return self
+        values, valid = np.asarray(self.reflectance[:]), np.asarray(self.valid[:])
+        return Series(values, valid, self.times, self.bands, self.scale, self.offset)
+
+    def band_index(self, bands: Sequence[str]) -> list[int]:
+        """Where `bands` lie on the band axis.
+
+        Raises:
+            ModelError: The series lacks one of them.
+        """
+        missing = [name for name in bands if name not in self.bands]
+        if missing:
+            msg = (
+                f"the model expects the bands {', '.join(bands)}; the imagery has {', '.join(self.bands)}: "
+                f"download {', '.join(missing)} too, or pre-train on this imagery"
+            )
+            raise ModelError(msg)
+        return [self.bands.index(name) for name in bands]
+
+    def read(self, window: Window, bands: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """All dates of one window.
+
+        Returns:
+            Reflectance (time, band, y, x), 0 where not valid; valid (time, y, x).
+        """
+        rows, cols = window.slices
+        valid = np.asarray(self.valid[:, rows, cols], dtype=bool)
+        raw = np.asarray(self.reflectance[:, :, rows, cols])
+        if tuple(bands) != self.bands:
+            raw = raw[:, self.band_index(bands)]
+        values = raw.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+        values *= valid[:, None]
+        return values, valid
+
+    def chips(
+        self,
+        windows: Sequence[Window],
+        dates: Sequence[NDArray[np.intp]] | None = None,
+        bands: Sequence[str] | None = None,
+    ) -> Chips:
+        """Cut windows of one size out of the series.
+
+        Args:
+            windows: All of the same height and width, inside the series.
+            dates: For each window the indices of its dates; None for all dates. Windows with fewer dates than others
+                are filled up with dates on which nothing is valid.
+            bands: Bands by name, in the order wanted; None for all.
+        """
+        drawn = [self.read(window, bands or self.bands) for window in windows]
+        chosen = list(dates) if dates is not None else [np.arange(len(self.times))] * len(drawn)
+        longest = max(1, *(len(each) for each in chosen), 0)
+        height, width = windows[0].height, windows[0].width
+        count = len(bands or self.bands)
+        values = np.zeros((len(drawn), longest, count, height, width), np.float32)
+        valid = np.zeros((len(drawn), longest, height, width), bool)
+        day = np.ones((len(drawn), longest), np.float32)
+        for i, ((chip, mask), index) in enumerate(zip(drawn, chosen, strict=True)):
+            values[i, : len(index)], valid[i, : len(index)] = chip[index], mask[index]
+            day[i, : len(index)] = self.days[index]
+        return Chips(torch.from_numpy(values), torch.from_numpy(valid), torch.from_numpy(day))
+
+
+def join(parts: Sequence[Chips]) -> Chips:
+    """Chips of several series in one batch, filled up to the longest with dates on which nothing is valid."""
+    longest = max(part.day.shape[1] for part in parts)
+    filled = [Chips(*(_filled(tensor, longest) for tensor in part)) for part in parts]
+    return Chips(*(torch.cat(tensors) for tensors in zip(*filled, strict=True)))
+
+
+def _filled(tensor: Tensor, length: int) -> Tensor:
+    shape = (tensor.shape[0], length - tensor.shape[1], *tensor.shape[2:])
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim=1)
+
+
+def band_statistics(series: Sequence[Series], bands: Sequence[str], seed: int = 0) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each band's clear reflectance, its tails left out.
+
+    Every series has the same weight, whatever its size.
+
+    Raises:
+        ModelError: No series has a clear pixel.
+    """
+    drawn = [values for one in series if len(values := _clear_pixels(one, bands, seed))]
+    if not drawn:
+        msg = "expected clear pixels to take band statistics from, found none: check the cloud mask's setting"
+        raise ModelError(msg)
+    share = min(len(values) for values in drawn)
+    pixels = np.concatenate([values[:: len(values) // share] for values in drawn]).astype(np.float64)
+    low, high = np.quantile(pixels, [STATISTICS_TAIL, 1 - STATISTICS_TAIL], axis=0)
+    clipped = np.clip(pixels, low, high)
+    return clipped.mean(axis=0).tolist(), np.maximum(clipped.std(axis=0), 1e-4).tolist()
+
+
+def _clear_pixels(series: Series, bands: Sequence[str], seed: int) -> NDArray[np.float32]:
+    """Clear pixels of windows drawn over the series, shape (pixel, band)."""
+    from eearth.geo.grid import Window
+
+    random = np.random.default_rng([seed, 0])
+    height, width = (min(STATISTICS_WINDOW_SIZE, side) for side in series.shape)
+    found = []
+    for _ in range(STATISTICS_WINDOWS):
+        row, col = (int(random.integers(0, side - size + 1)) for side, size in zip(series.shape, (height, width), strict=True))
+        values, valid = series.read(Window(row, col, height, width), bands)
+        pixels = values.transpose(0, 2, 3, 1)[valid]
+        found.append(pixels[:: max(1, len(pixels) // 2048)])
+    return np.concatenate(found)

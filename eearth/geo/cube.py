@@ -1,0 +1,226 @@
+"""The data cube of a region: all acquisitions on one grid, as a Zarr store that xarray, rioxarray and GDAL open.
+
+`reflectance(time, band, y, x)` is integer with scale and offset; `valid(time, y, x)` is True where the ground was
+observed clearly in every band. A chunk holds all dates and bands of a small square, because every later reader wants
+"all dates of a small window".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import zarr
+from affine import Affine
+from numcodecs import Blosc
+from numpy.typing import NDArray
+from pyproj import CRS
+from rasterio import crs as rasterio_crs
+
+from eearth.errors import WorkspaceError
+from eearth.geo.grid import Grid, Window
+from eearth.geo.providers import Encoding
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+CUBE = "cube.zarr"
+
+# Side of a chunk in pixels. Zarr version 2 with LZ4 reads a 64-pixel chip of all dates 2.5 times faster than version 3
+# with Zstandard, and is the version that the GDAL of today's rasterio wheels reads.
+CHUNK = 64
+ZARR_FORMAT: Literal[2] = 2
+
+
+@dataclass(frozen=True)
+class Cube:
+    """An open cube.
+
+    Attributes:
+        grid: Where the pixels are.
+        bands: Band names, in the order of the band axis.
+        times: (time,) datetime64[ns], rising, UTC.
+        items: Ids of the items of each time, separated by spaces.
+        encoding: How `reflectance` stores reflectance.
+        reflectance: (time, band, y, x) integer Zarr array.
+        valid: (time, y, x) bool Zarr array, True = a clear observation of the ground.
+    """
+
+    grid: Grid
+    bands: tuple[str, ...]
+    times: NDArray[np.datetime64]
+    items: tuple[str, ...]
+    encoding: Encoding
+    reflectance: zarr.Array[Any]
+    valid: zarr.Array[Any]
+
+    @property
+    def scale(self) -> float:
+        """Reflectance = DN x scale + offset."""
+        return self.encoding.scale
+
+    @property
+    def offset(self) -> float:
+        """Reflectance = DN x scale + offset."""
+        return self.encoding.offset
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        grid: Grid,
+        bands: Sequence[str],
+        times: Sequence[datetime],
+        items: Sequence[str],
+        encoding: Encoding,
+    ) -> Cube:
+        """Create an empty cube: coordinates and CRS are there, the pixels are to be written block by block."""
+        root = zarr.create_group(path, zarr_format=ZARR_FORMAT, overwrite=True)
+        root.attrs.update({"Conventions": "CF-1.11", "title": "eearth imagery"})
+        _write_coordinates(root, grid, bands, times, items)
+        _write_crs(root, grid)
+        _create_arrays(root, grid, (len(times), len(bands)), encoding)
+        zarr.consolidate_metadata(root.store, zarr_format=ZARR_FORMAT)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Cube:
+        """Open a cube.
+
+        Raises:
+            WorkspaceError: There is none, or it is not one of ours.
+        """
+        try:
+            root = zarr.open_group(path, mode="r+", zarr_format=ZARR_FORMAT)
+            reflectance, valid = root["reflectance"], root["valid"]
+            if not isinstance(reflectance, zarr.Array) or not isinstance(valid, zarr.Array):
+                raise KeyError("reflectance")  # noqa: TRY301, EM101 - one message for all that is missing
+            return cls(
+                grid=_read_grid(root, reflectance.shape[-2:]),
+                bands=tuple(str(name) for name in _read(root, "band")),
+                times=_read(root, "time").astype("datetime64[s]").astype("datetime64[ns]"),
+                items=tuple(str(ids) for ids in _read(root, "item")),
+                encoding=_read_encoding(reflectance),
+                reflectance=reflectance,
+                valid=valid,
+            )
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            msg = f"expected a cube at {path}, found {error!r}: run `eearth download` again"
+            raise WorkspaceError(msg) from error
+
+    def write(self, window: Window, values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """Write one block of all acquisitions.
+
+        Args:
+            window: Where; its edges lie on chunk edges or on the cube's.
+            values: (time, band, y, x) in the cube's encoding.
+            valid: (time, y, x), True = a clear observation.
+        """
+        self.reflectance[:, :, *window.slices] = values
+        self.valid[:, *window.slices] = valid
+
+
+def _read(root: zarr.Group, name: str) -> NDArray[Any]:
+    array = root[name]
+    if not isinstance(array, zarr.Array):
+        raise KeyError(name)
+    return np.asarray(array[...])
+
+
+def _read_grid(root: zarr.Group, shape: tuple[int, ...]) -> Grid:
+    attributes = root["spatial_ref"].attrs.asdict()
+    numbers = [float(part) for part in str(attributes["GeoTransform"]).split()]
+    crs = rasterio_crs.CRS.from_wkt(str(attributes["crs_wkt"]))
+    return Grid(crs, Affine.from_gdal(*numbers), int(shape[0]), int(shape[1]))
+
+
+def _read_encoding(reflectance: zarr.Array[Any]) -> Encoding:
+    attributes = reflectance.attrs.asdict()
+    fill = int(np.asarray(reflectance.fill_value))
+    scale, offset = (float(str(attributes[name])) for name in ("scale_factor", "add_offset"))
+    return Encoding(str(reflectance.dtype), scale, offset, fill)
+
+
+def _write_coordinates(
+    root: zarr.Group, grid: Grid, bands: Sequence[str], times: Sequence[datetime], items: Sequence[str]
+) -> None:
+    geographic = grid.crs.is_geographic
+    unit = "degrees" if geographic else "metre"
+    seconds = np.array([int(time.astimezone(UTC).timestamp()) for time in times], dtype=np.int64)
+    _coordinate(root, "time", seconds, {
+        "standard_name": "time", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian",
+    })  # fmt: skip
+    _coordinate(root, "band", np.array(bands, dtype=f"<U{max(map(len, bands))}"), {"long_name": "common band name"})
+    _coordinate(root, "y", grid.y(), {
+        "standard_name": "latitude" if geographic else "projection_y_coordinate",
+        "units": f"{unit}_north" if geographic else unit, "axis": "Y",
+    })  # fmt: skip
+    _coordinate(root, "x", grid.x(), {
+        "standard_name": "longitude" if geographic else "projection_x_coordinate",
+        "units": f"{unit}_east" if geographic else unit, "axis": "X",
+    })  # fmt: skip
+    _coordinate(
+        root, "item", np.array(items, dtype=f"<U{max(map(len, items))}"), {"long_name": "STAC item ids"}, "time"
+    )
+
+
+def _coordinate(
+    root: zarr.Group, name: str, values: NDArray[Any], attributes: dict[str, Any], dimension: str | None = None
+) -> None:
+    """A one-dimensional variable. No fill value: readers would take a coordinate that equals it for missing."""
+    array = root.create_array(name, shape=values.shape, dtype=values.dtype, chunks=values.shape, fill_value=None)
+    array[...] = values
+    array.attrs.update({"_ARRAY_DIMENSIONS": [dimension or name], **attributes})
+
+
+def _write_crs(root: zarr.Group, grid: Grid) -> None:
+    """The CRS as a CF grid mapping with GDAL's geotransform, which rioxarray reads."""
+    crs = root.create_array("spatial_ref", shape=(), dtype=np.int64, fill_value=None)
+    crs[...] = 0
+    transform = " ".join(repr(number) for number in grid.transform.to_gdal())
+    crs.attrs.update({"_ARRAY_DIMENSIONS": [], **CRS.from_wkt(grid.crs.to_wkt()).to_cf(), "GeoTransform": transform})
+
+
+def _create_arrays(root: zarr.Group, grid: Grid, leading: tuple[int, int], encoding: Encoding) -> None:
+    # `_CRS` is how GDAL's Zarr driver is told; the others read `grid_mapping`.
+    shared: dict[str, Any] = {
+        "coordinates": "item spatial_ref",
+        "grid_mapping": "spatial_ref",
+        "_CRS": {"wkt": grid.crs.to_wkt()},
+    }
+    chunk = min(CHUNK, grid.height), min(CHUNK, grid.width)
+    compressor = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+    reflectance = root.create_array(
+        "reflectance",
+        shape=(*leading, *grid.shape),
+        chunks=(*leading, *chunk),
+        dtype=encoding.dtype,
+        fill_value=encoding.fill,
+        compressors=compressor,
+    )
+    reflectance.attrs.update({
+        "_ARRAY_DIMENSIONS": ["time", "band", "y", "x"],
+        "long_name": "reflectance",
+        "units": "1",
+        "scale_factor": encoding.scale,
+        "add_offset": encoding.offset,
+        **shared,
+    })  # fmt: skip
+    valid = root.create_array(
+        "valid",
+        shape=(leading[0], *grid.shape),
+        chunks=(leading[0], *chunk),
+        dtype=bool,
+        fill_value=None,
+        compressors=compressor,
+    )
+    valid.attrs.update({
+        "_ARRAY_DIMENSIONS": ["time", "y", "x"],
+        "long_name": "clear observation of the ground in every band",
+        **shared,
+    })  # fmt: skip

@@ -1,0 +1,88 @@
+"""Dense contrastive and segmentation losses: pure functions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def info_nce(
+    first: Tensor,
+    second: Tensor,
+    place: Tensor,
+    *,
+    temperature: float,
+    exclusion: float = 0.0,
+    chunk: int = 1024,
+) -> Tensor:
+    """Symmetric pixel InfoNCE: logsumexp(q·k/τ) − q·k⁺/τ, averaged over pixels and both directions.
+
+    The positive of a pixel is the same ground location in the other view; its negatives are the other view's pixels of
+    another region, or farther away than `exclusion`. A pixel without negatives adds nothing. Logits are made for
+    `chunk` rows at a time and made again in the backward pass, so memory grows linearly with the number of pixels.
+
+    Args:
+        first: (pixel, feature), one view; normalised to unit length here.
+        second: (pixel, feature), the other view, row by row at the same places.
+        place: (pixel, 3) region, row and column on the ground.
+        temperature: τ.
+        exclusion: Negatives of the same region lie farther away than this, in rows or in columns.
+        chunk: Rows whose logits are held at a time.
+
+    Returns:
+        Scalar; 0 if there is no pixel.
+    """
+    if len(first) == 0:
+        return (first.sum() + second.sum()) * 0.0
+    first, second = (F.normalize(view.float(), dim=1) for view in (first, second))
+    total = first.new_zeros(())
+    for query, key in ((first, second), (second, first)):
+        for start in range(0, len(query), chunk):
+            rows = slice(start, start + chunk)
+            total = total + checkpoint(
+                _chunk_loss,
+                query[rows],
+                key,
+                key[rows],
+                place[rows],
+                place,
+                temperature,
+                exclusion,
+                use_reentrant=False,
+            )
+    return total / (2 * len(first))
+
+
+def _chunk_loss(
+    query: Tensor, keys: Tensor, own: Tensor, here: Tensor, place: Tensor, temperature: float, exclusion: float
+) -> Tensor:
+    """Summed InfoNCE of some rows against all keys."""
+    negatives = query @ keys.T / temperature
+    negatives = negatives.masked_fill(~_far(here, place, exclusion), -torch.inf)
+    positive = (query * own).sum(dim=1, keepdim=True) / temperature
+    return (torch.logsumexp(torch.cat([positive, negatives], dim=1), dim=1) - positive[:, 0]).sum()
+
+
+def _far(here: Tensor, place: Tensor, exclusion: float) -> Tensor:
+    """Which places are another region's, or farther than `exclusion`: (row, place) bool."""
+    other_region = here[:, None, 0] != place[None, :, 0]
+    distance = (here[:, None, 1:] - place[None, :, 1:]).abs().amax(dim=2)
+    return other_region | (distance > exclusion)
+
+
+def weighted_cross_entropy(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross entropy of pixels, each class with its weight; divided by the sum of the weights, not of the pixels.
+
+    Args:
+        scores: (pixel, class), before the softmax.
+        target: (pixel,) index of the true class.
+        weight: (class,), not negative.
+
+    Returns:
+        Scalar; 0 if there is no pixel.
+    """
+    if len(target) == 0:
+        return scores.sum() * 0.0
+    return F.cross_entropy(scores.float(), target, weight=weight)

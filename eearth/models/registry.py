@@ -1,0 +1,46 @@
+"""Encoders by name, and networks back from their description."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eearth.errors import ModelError
+from eearth.models.encoder import Encoder
+from eearth.models.segmentation import LandCoverModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MODELS: dict[str, type[Encoder]] = {Encoder.name: Encoder}
+
+
+def build(name: str, **config: Any) -> Encoder:
+    """A fresh encoder.
+
+    Args:
+        name: A key of `MODELS`.
+        **config: What the encoder's constructor takes.
+
+    Raises:
+        ModelError: There is no such encoder, or it does not take these settings.
+    """
+    if name not in MODELS:
+        msg = f"expected one of the encoders {', '.join(MODELS)}, found {name!r}"
+        raise ModelError(msg)
+    try:
+        return MODELS[name](**config)
+    except TypeError as error:
+        msg = f"expected a description of the encoder {name}, found {sorted(config)}: {error}"
+        raise ModelError(msg) from error
+
+
+def build_land_cover(config: Mapping[str, Any]) -> LandCoverModel:
+    """A fresh land cover model from what `LandCoverModel.config` wrote.
+
+    Raises:
+        ModelError: The description is not one of a land cover model.
+    """
+    if not {"encoder", "classes"} <= set(config):
+        msg = f"expected the description of a land cover model, found {sorted(config)}"
+        raise ModelError(msg)
+    return LandCoverModel(build(**config["encoder"]), config["classes"])

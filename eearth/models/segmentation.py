@@ -1,0 +1,55 @@
+"""Land cover segmentation: an encoder and one linear layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eearth.data.series import Chips
+    from eearth.models.encoder import Encoder
+
+
+class LandCoverModel(nn.Module):
+    """Image time series → one score for each class and pixel.
+
+    Args:
+        encoder: Gives the features.
+        classes: Class codes 1..255, rising; channel k of the scores speaks of classes[k].
+    """
+
+    def __init__(self, encoder: Encoder, classes: Sequence[int]) -> None:
+        """Start from equal scores for all classes."""
+        super().__init__()
+        self.encoder = encoder
+        self.classes = tuple(int(code) for code in classes)
+        self.head = nn.Conv2d(encoder.features, len(self.classes), 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands that the chips must have, in this order."""
+        return self.encoder.bands
+
+    @property
+    def margin(self) -> int:
+        """Farthest pixel that a score depends on."""
+        return self.encoder.margin
+
+    @property
+    def alignment(self) -> int:
+        """Tiles whose first row and column are multiples of this give the map of the whole image."""
+        return self.encoder.alignment
+
+    def config(self) -> dict[str, Any]:
+        """JSON-ready description that `build_land_cover` makes the same network from."""
+        return {"encoder": self.encoder.config(), "classes": list(self.classes)}
+
+    def forward(self, chips: Chips) -> Tensor:
+        """Scores before the softmax, (chip, class, y, x)."""
+        scores: Tensor = self.head(self.encoder(chips))
+        return scores
