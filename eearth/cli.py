@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import click
 import typer
 
-from eearth.config import SETTINGS, Settings, describe, resolve, setting_names, setting_types
+from eearth.config import Settings, describe, resolve, setting_names, setting_types
 from eearth.errors import EearthError
+from eearth.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

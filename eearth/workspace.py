@@ -220,7 +220,14 @@ class Workspace:
 
 
 def file_input(path: Path) -> Input:
-    """A user's file as an input of a stage; a Shapefile is its several files."""
+    """A user's file as an input of a stage; a Shapefile is its several files.
+
+    Raises:
+        WorkspaceError: There is no such file.
+    """
+    if not path.exists():
+        msg = f"expected a file at {path}, found nothing"
+        raise WorkspaceError(msg)
     side_files = [path.with_suffix(end) for end in (".dbf", ".prj", ".shx")] if path.suffix.lower() == ".shp" else []
     parts = [folder_digest(path) if path.is_dir() else file_digest(path)]
     parts += [file_digest(side) for side in side_files if side.is_file()]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rasterio.crs import CRS
 
-from eearth.config import DownloadSettings
+from eearth.settings import DownloadSettings
 from eearth.errors import DiskError, SourceError, UsageError
 from eearth.events import Advanced, Finished, Note, Report, Started, Warned, silent
 from eearth.geo.aoi import Region, parse_crs

@@ -21,11 +21,12 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
-from eearth.errors import EearthError, SourceError
+from eearth.errors import EearthError, SourceError, WorkspaceError
 from eearth.geo.grid import Grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from eearth.geo.providers import Source
 
@@ -194,3 +195,42 @@ def _is_final(href: str, reason: str) -> bool:
 def redacted(text: str) -> str:
     """The text without query strings, which may be signatures."""
     return re.sub(r"\?[^\s'\"]*", "", text)
+
+
+def write_raster(path: Path, values: NDArray[Any], grid: Grid, *, nodata: int) -> None:
+    """Write one band as a tiled, compressed GeoTIFF; values are (y, x) on the grid."""
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        dtype=values.dtype,
+        count=1,
+        height=grid.height,
+        width=grid.width,
+        crs=grid.crs,
+        transform=grid.transform,
+        nodata=nodata,
+        compress="deflate",
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+    ) as file:
+        file.write(values, 1)
+
+
+def read_raster(path: Path, grid: Grid) -> NDArray[Any]:
+    """Read one band that must lie on the grid, shape (y, x).
+
+    Raises:
+        WorkspaceError: The file cannot be read, or lies on another grid.
+    """
+    try:
+        with rasterio.open(path) as file:
+            own, values = _grid_of(file), file.read(1)
+    except RasterioError as error:
+        msg = f"expected a raster at {path}, found: {error}"
+        raise WorkspaceError(msg) from error
+    if own is None or own.shape != grid.shape or own.offset_of(grid) != (0, 0):
+        msg = f"expected {path} on the imagery's grid ({grid.height} x {grid.width}), found another one"
+        raise WorkspaceError(msg)
+    return values

@@ -17,8 +17,8 @@ from eearth.workspace import file_input
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eearth.config import DownloadSettings
     from eearth.manifest import Manifest
+    from eearth.settings import DownloadSettings
     from eearth.workspace import Workspace
 
 

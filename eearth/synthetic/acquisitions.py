@@ -90,8 +90,8 @@ def schedule(scenes: int, *, size: int, seed: int, year: int) -> list[Acquisitio
         msg = f"expected {FEWEST} to {MOST} scenes, found {scenes}"
         raise UsageError(msg)
     rng = np.random.default_rng([seed, 7, year])
-    # A central European year: a fifth of the scenes nearly clear, half of the sky covered on average.
-    covers = np.clip(1.2 * ((rng.permutation(scenes) + 0.5) / scenes) ** 1.4 - 0.1, 0, 1)
+    # A central European year: a fifth of the scenes nearly clear, two fifths of the sky covered on average.
+    covers = np.clip(1.2 * ((rng.permutation(scenes) + 0.5) / scenes) ** 1.6 - 0.1, 0, 1)
     passes = sorted((_pass_time(4 + 360 * nth / (scenes - 1), nth % 2, year), nth % 2) for nth in range(scenes))
     return [_acquisition(rng, index, *passes[index], float(covers[index]), size) for index in range(scenes)]
 
@@ -108,7 +108,7 @@ def _acquisition(
 ) -> Acquisition:
     baseline = next((name for start, name in BASELINES if time.date() >= start), OLDEST_BASELINE)
     carries_offset = baseline >= "04.00"
-    shifted = carries_offset and index % 4 == 2  # noqa: PLR2004
+    shifted = carries_offset and index % 5 == 2  # noqa: PLR2004
     half_height = KEPT * size + rng.normal(0, 1.5)
     return Acquisition(
         index=index,

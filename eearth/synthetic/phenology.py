@@ -126,7 +126,7 @@ def _autumn(traits: Traits, d: Array, tilled: Array) -> Array:
 
 def _winter_cereal(traits: Traits, day: float) -> dict[str, Array]:
     d = day - traits.shift
-    green = traits.vigour * (0.28 + 0.62 * rising((d - 90) / 9))
+    green = traits.vigour * (0.25 + 0.65 * rising((d - 92) / 9))
     ripe, tilled = rising((d - 178) / 5), rising((d - 222 - 30 * traits.habit[:, 0]) / 2)
     straw = green * ripe * (1 - 0.4 * rising((d - 204) / 1.5)) * (1 - tilled)
     return {"crop": green * (1 - ripe) + _autumn(traits, d, tilled), "straw": straw}
@@ -134,13 +134,13 @@ def _winter_cereal(traits: Traits, day: float) -> dict[str, Array]:
 
 def _rapeseed(traits: Traits, day: float) -> dict[str, Array]:
     d = day - traits.shift
-    green = traits.vigour * (0.38 + 0.5 * rising((d - 84) / 8))
+    green = traits.vigour * (0.5 + 0.4 * rising((d - 82) / 8))
     ripe, tilled = rising((d - 181) / 5), rising((d - 226 - 30 * traits.habit[:, 0]) / 2)
-    flower = 0.6 * green * rising((d - 113) / 3) * (1 - rising((d - 134) / 3))
+    flower = 0.7 * green * rising((d - 108) / 3) * (1 - rising((d - 136) / 3))
     straw = green * ripe * (1 - 0.4 * rising((d - 200) / 1.5)) * (1 - tilled)
     return {
-        "crop": green * (1 - ripe) * 0.5 + _autumn(traits, d, tilled),
-        "broad crop": np.maximum(green * (1 - ripe) * 0.5 - flower, 0),
+        "crop": _autumn(traits, d, tilled),
+        "broad crop": green * (1 - ripe) - flower,
         "flower": flower,
         "straw": straw,
     }
@@ -156,7 +156,7 @@ def _winter_cover(traits: Traits, d: Array) -> dict[str, Array]:
 def _maize(traits: Traits, day: float) -> dict[str, Array]:
     d = day - traits.shift
     before = _winter_cover(traits, d)
-    standing = 0.95 * traits.vigour * rising((d - 170) / 8)
+    standing = 0.95 * traits.vigour * rising((d - 173) / 8)
     ripe, harvested = rising((d - 252) / 7), rising((d - 266 - 20 * traits.habit[:, 0]) / 1.5)
     sown = harvested * np.where(traits.habit[:, 2] < 0.5, 0.3 * rising((d - 312) / 7), 0)  # noqa: PLR2004
     straw = before["straw"] + standing * ripe * (1 - harvested) + 0.25 * harvested
@@ -166,10 +166,10 @@ def _maize(traits: Traits, day: float) -> dict[str, Array]:
 def _sugar_beet(traits: Traits, day: float) -> dict[str, Array]:
     d = day - traits.shift
     before = _winter_cover(traits, d)
-    standing = 0.92 * traits.vigour * rising((d - 158) / 9) * (1 - rising((d - 285 - 20 * traits.habit[:, 0]) / 2))
+    standing = 0.92 * traits.vigour * rising((d - 152) / 9) * (1 - rising((d - 285 - 20 * traits.habit[:, 0]) / 2))
     return {
-        "crop": before["crop"] + 0.4 * standing,
-        "broad crop": standing * (0.6 - 0.12 * rising((d - 215) / 8)),
+        "crop": before["crop"] + 0.3 * standing,
+        "broad crop": standing * (0.7 - 0.12 * rising((d - 215) / 8)),
         "straw": before["straw"],
     }
 

@@ -29,7 +29,7 @@ SHADE = np.array((0.48, 0.54, 0.60, 0.62, 0.65, 0.66, 0.68, 0.68, 0.74, 0.76), d
 
 CLOUD_HEIGHT = 900.0  # metres above ground: low fair-weather clouds, so that shadows stay inside a small region
 REACH = 512  # pixels of sky beyond the region: more than the longest shadow, that of the winter solstice
-EDGE = 0.45  # standard deviations of the cloud field between clear sky and full opacity
+EDGE = 0.7  # standard deviations of the cloud field between clear sky and full opacity
 
 # The classifier's flaws, as shares; real Sen2Cor masks are several times worse at thin cloud.
 MISSED = 0.08  # of thin cloud and of shadow, in patches: shown as what lies below
@@ -73,7 +73,7 @@ class Sky:
     def draw(cls, size: int, *, seed: int, year: int) -> Sky:
         """Draw a year's sky; the wind blows from the west at 4 to 9 m/s, turning up to 40° to either side."""
         rng = np.random.default_rng([seed, 6, year])
-        sheet = smooth_field(rng, size + REACH, scale=22.0, roughness=2.6)
+        sheet = smooth_field(rng, size + REACH, scale=12.0, roughness=2.5)
         speed, heading = rng.uniform(4, 9) * 3600 / PIXEL, math.radians(rng.uniform(-40, 40))
         return cls(sheet, (speed * math.cos(heading), speed * math.sin(heading)), size)
 
@@ -132,7 +132,7 @@ def _ground(reflectance: Array, snow: Array) -> NDArray[np.integer]:
     """Classes of the surface from what the sensor sees, so that thin cloud and shadow mislead it."""
     green, red, nir = (reflectance[..., BANDS.index(name)] for name in ("green", "red", "nir"))
     ndvi = (nir - red) / np.maximum(nir + red, 1e-6)
-    bare = np.where(nir < 0.08, np.where(green > nir, 6, 2), 5)  # noqa: PLR2004
+    bare = np.where(nir < 0.08, np.where(green > 0.7 * nir, 6, 2), 5)  # noqa: PLR2004
     return np.where(snow > 0.5, 11, np.where((ndvi > 0.4) & (bare == 5), 4, bare))  # noqa: PLR2004
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_plus
 
 import attr
@@ -33,13 +33,17 @@ from stac_fastapi.types.core import AsyncBaseCoreClient
 from stac_fastapi.types.errors import NotFoundError
 from stac_fastapi.types.links import CollectionLinks, ItemLinks
 from stac_fastapi.types.requests import get_base_url
-from stac_fastapi.types.search import APIRequest
 
 from loopback.search import Item, Search, matches, ordered, reduced
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stac_fastapi.types.extension import ApiExtension
+
 # stac-fastapi 7 claims sort v1.1.0 alone, which pystac-client 0.9 does not recognise; big providers claim v1.0.0.
 SORT_CLASSES = [f"https://api.stacspec.org/v1.{minor}.0/item-search#sort" for minor in (0, 1)]
-EXTENSIONS = {
+EXTENSIONS: dict[str, Callable[[], ApiExtension]] = {
     "query": QueryExtension,
     "filter": FilterExtension,
     "sort": partial(SortExtension, conformance_classes=SORT_CLASSES),
@@ -100,7 +104,7 @@ class MemoryClient(AsyncBaseCoreClient):
         include, exclude = set(fields.get("include") or ()), set(fields.get("exclude") or ())
         page = [reduced(self._linked(item, request), include, exclude) for item in found[start:end]]
         links = [{"rel": "root", "type": "application/json", "href": get_base_url(request)}]
-        if end < len(found):
+        if end <= len(found):
             links.append(await _next_link(request, end))
         body = {"type": "FeatureCollection", "features": page, "links": links}
         counts = {"numberMatched": len(found), "numberReturned": len(page)}
@@ -124,7 +128,7 @@ class MemoryClient(AsyncBaseCoreClient):
         for item in self.items:
             if (item["collection"], item["id"]) == (collection_id, item_id):
                 return self._linked(item, kwargs["request"])
-        raise NotFoundError(f"no item {item_id} in {collection_id}")
+        raise NotFoundError(item_id)
 
     async def all_collections(self, **kwargs: Any) -> Any:
         links = [{"rel": "root", "type": "application/json", "href": get_base_url(kwargs["request"])}]
@@ -132,7 +136,7 @@ class MemoryClient(AsyncBaseCoreClient):
 
     async def get_collection(self, collection_id: str, **kwargs: Any) -> Any:
         if collection_id not in self.known:
-            raise NotFoundError(f"no collection {collection_id}")
+            raise NotFoundError(collection_id)
         collection = self.known[collection_id]
         own = CollectionLinks(collection_id=collection_id, base_url=get_base_url(kwargs["request"]))
         return {**collection, "links": [*own.create_links(), *collection["links"]]}
@@ -140,7 +144,7 @@ class MemoryClient(AsyncBaseCoreClient):
 
 def build_api(collections: list[dict[str, Any]], items: list[Item], extension_names: list[str]) -> StacApi:
     pagination = TokenPaginationExtension()
-    items_request = cast("type[APIRequest]", create_request_model("Items", ItemCollectionUri, [pagination]))
+    items_request = cast("type[ItemCollectionUri]", create_request_model("Items", ItemCollectionUri, [pagination]))
     extensions = [pagination, *(EXTENSIONS[name]() for name in extension_names)]
     return StacApi(
         settings=ApiSettings(),

@@ -1,0 +1,187 @@
+"""The map as a STAC Item, so that catalogues and programs find it, place it and read its legend."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shapely.geometry import mapping
+
+from eearth.geo.products.prediction import OUTSIDE
+from eearth.manifest import file_digest, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from shapely.geometry.base import BaseGeometry
+
+    from eearth.geo.grid import Grid
+    from eearth.geo.products.prediction import MapClass
+
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+# The versions that today's readers (pystac 1.15, odc-stac 0.5) take pixel type and nodata value from.
+EXTENSIONS = (
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
+    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+)
+
+# Multihash prefix of a sha256 digest: code 0x12, length 0x20 (https://github.com/multiformats/multihash).
+MULTIHASH_SHA256 = "1220"
+
+# Decimals of longitude and latitude: a centimetre on the ground.
+DEGREE_DECIMALS = 7
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of the item.
+
+    Attributes:
+        path: Where it lies; must exist.
+        title: One line for people.
+        media_type: Such as "image/png".
+        roles: STAC asset roles, such as ("data",).
+        fields: Further STAC fields.
+    """
+
+    path: Path
+    title: str
+    media_type: str
+    roles: tuple[str, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self, folder: Path) -> dict[str, Any]:
+        """The asset of an item that lies in `folder`."""
+        return {
+            "href": f"./{self.path.relative_to(folder).as_posix()}",
+            "title": self.title,
+            "type": self.media_type,
+            "roles": list(self.roles),
+            "file:size": self.path.stat().st_size,
+            "file:checksum": MULTIHASH_SHA256 + file_digest(self.path),
+            **self.fields,
+        }
+
+
+def landcover_asset(path: Path, grid: Grid, classes: Sequence[MapClass]) -> Asset:
+    """The class map, as `LandCoverWriter` leaves it, with its legend."""
+    legend = [{"value": 0, "name": "no_data", "title": "no data", "nodata": True}]
+    names = _identifiers(classes)
+    legend += [
+        {"value": entry.code, "name": name, "title": entry.name, "color_hint": entry.colour.removeprefix("#").upper()}
+        for entry, name in zip(classes, names, strict=True)
+    ]
+    band = {"name": "landcover", "description": "Land cover class"}
+    raster = _raster_band(grid, nodata=0)
+    fields = {"bands": [band], "raster:bands": [raster], "classification:classes": legend}
+    return Asset(path, "Land cover", COG, ("data",), fields)
+
+
+def confidence_asset(path: Path, grid: Grid) -> Asset:
+    """Confidence and number of observations, as `LandCoverWriter` leaves them."""
+    bands = [
+        {"name": "confidence", "description": "Probability of the mapped class in percent; 0: never observed"},
+        {"name": "observations", "description": "Number of clear observations; 0: never observed"},
+    ]
+    rasters = [_raster_band(grid, nodata=OUTSIDE) | {"unit": unit} for unit in ("percent", "count")]
+    title = "Confidence and number of clear observations"
+    return Asset(path, title, COG, ("metadata", "confidence"), {"bands": bands, "raster:bands": rasters})
+
+
+def _raster_band(grid: Grid, *, nodata: int) -> dict[str, Any]:
+    return {
+        "data_type": "uint8",
+        "nodata": nodata,
+        "sampling": "area",
+        "spatial_resolution": round(grid.pixel_metres, 6),
+    }
+
+
+def _identifiers(classes: Sequence[MapClass]) -> list[str]:
+    """Class names in the letters that the classification extension allows (0-9 A-Z a-z - _), all different."""
+    names: list[str] = []
+    for entry in classes:
+        letters = unicodedata.normalize("NFKD", entry.name).encode("ascii", "ignore").decode()
+        name = re.sub(r"[^0-9A-Za-z]+", "_", letters).strip("_").lower()
+        names.append(name if name and name not in [*names, "no_data"] else f"{name or 'class'}_{entry.code}")
+    return names
+
+
+def write_item(
+    path: Path,
+    *,
+    id: str,  # noqa: A002 (STAC's own name)
+    grid: Grid,
+    region: BaseGeometry,
+    start: datetime,
+    end: datetime,
+    assets: Mapping[str, Asset],
+    properties: Mapping[str, Any],
+) -> None:
+    """Write a STAC 1.1 Item with relative paths, so that the folder can be moved as a whole.
+
+    Args:
+        path: The JSON file, in the assets' folder or above it.
+        id: Identifier of the item.
+        grid: The map's grid.
+        region: The mapped region, longitude and latitude on WGS 84.
+        start: First acquisition; a time without zone is UTC.
+        end: Last acquisition.
+        assets: Key → file.
+        properties: Further item properties.
+    """
+    write_json(
+        path,
+        {
+            "type": "Feature",
+            "stac_version": "1.1.0",
+            "stac_extensions": list(EXTENSIONS),
+            "id": id,
+            "geometry": _rounded(mapping(region)),
+            "bbox": _rounded(region.bounds),
+            "properties": {
+                "datetime": None,
+                "start_datetime": _rfc3339(start),
+                "end_datetime": _rfc3339(end),
+                **_projection(grid),
+                **properties,
+            },
+            "links": [],
+            "assets": {key: asset.as_dict(path.parent) for key, asset in assets.items()},
+        },
+    )
+
+
+def _projection(grid: Grid) -> dict[str, Any]:
+    """The grid in the words of the projection extension; a CRS without a code is given as WKT2."""
+    authority = grid.crs.to_authority()
+    return {
+        "proj:code": ":".join(authority) if authority else None,
+        **({} if authority else {"proj:wkt2": grid.crs.to_wkt(version="WKT2_2019")}),
+        "proj:shape": list(grid.shape),
+        "proj:transform": list(grid.transform)[:6],
+        "proj:bbox": list(grid.bounds),
+    }
+
+
+def _rfc3339(time: datetime) -> str:
+    aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return aware.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _rounded(value: Any) -> Any:
+    """Nested coordinates as lists of rounded numbers; keys and names as they are."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(part) for part in value]
+    return round(float(value), DEGREE_DECIMALS) if isinstance(value, float | int) else value
