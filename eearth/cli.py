@@ -19,7 +19,7 @@ import click
 import typer
 
 from eearth.config import Settings, describe, resolve, setting_names, setting_types
-from eearth.errors import EearthError
+from eearth.errors import EearthError, WorkspaceError
 from eearth.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -137,6 +137,45 @@ def _summary(folder: Path, manifest: Manifest) -> Any:
 
 for _settings in SETTINGS.values():
     app.command(_settings.stage, no_args_is_help=False)(_stage_command(_settings))
+
+
+@app.command("status")
+def _status(workspace: WorkspaceOption = Path()) -> None:
+    """Every stage: done, interrupted or stale, the command that mends it, and its key figures."""
+    from eearth.console import show_table
+    from eearth.events import Table
+    from eearth.status import project_status
+    from eearth.workspace import Workspace
+
+    if not workspace.is_dir():
+        msg = f"expected a workspace, found no folder at {workspace}: `eearth download REGION -w {workspace}` makes one"
+        raise WorkspaceError(msg)
+    rows = tuple(
+        (
+            status.stage,
+            status.state,
+            status.reason or ", ".join(f"{name} {value}" for name, value in status.figures.items()),
+            status.command,
+        )
+        for status in project_status(Workspace(workspace))
+    )
+    show_table(Table(title=str(workspace.resolve()), columns=("stage", "state", "", "what to run"), rows=rows))
+
+
+@app.command("demo")
+def _demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to work; made if it is not there.")] = Path(
+        "demo"
+    ),
+    *,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of the comparison, each with other labels.")] = 5,
+) -> None:
+    """The five stages on an embedded, simulated region; no network."""
+    from eearth.console import Reporter
+    from eearth.demo import run_demo
+
+    with Reporter() as report:
+        run_demo(folder, seeds=seeds, report=report)
 
 
 def _show_version(value: bool) -> None:  # noqa: FBT001 - the signature of a typer callback

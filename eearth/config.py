@@ -22,9 +22,9 @@ SETTINGS_FILE = "eearth.toml"
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def setting(default: Any = MISSING, *, text: str, argument: bool = False, below: float = 0.0) -> Any:
-    """A dataclass field with its sentence: a positional `argument`, or an option that must not fall below `below`."""
-    return field(default=default, metadata={"text": text, "argument": argument, "below": below})
+def setting(default: Any = MISSING, *, text: str, argument: bool = False, least: float = 0.0) -> Any:
+    """A dataclass field with its sentence: a positional `argument` or an option; `least` is a number's lowest value."""
+    return field(default=default, metadata={"text": text, "argument": argument, "least": least})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,7 @@ class Settings:
     """What all stages' settings share.
 
     Attributes:
-        origins: Setting → flag, environment or file, for what did not come from the default; empty for a plain
-            Python call.
+        origins: Setting → flag, environment, file or call (plain Python), for what did not come from the default.
     """
 
     stage: ClassVar[str]
@@ -44,12 +43,15 @@ class Settings:
         return {name: _plain(getattr(self, name)) for name in setting_names(type(self))}
 
     def __post_init__(self) -> None:
-        """Refuse a number below its range, wherever it came from."""
+        """Refuse a number below its range, wherever it came from, and note what a plain Python call gave."""
         for item in _shown(type(self)):
             value = getattr(self, item.name)
-            if isinstance(value, int | float) and value < item.metadata.get("below", 0.0):
-                msg = f"expected {item.name} >= {item.metadata['below']:g}, found {value}"
+            if isinstance(value, int | float) and value < item.metadata["least"]:
+                msg = f"expected {item.name} of at least {item.metadata['least']:g}, found {value}"
                 raise UsageError(msg)
+        if not self.origins:
+            given = {i.name: "call" for i in _shown(type(self)) if getattr(self, i.name) != i.default}
+            object.__setattr__(self, "origins", given)
 
 
 S = TypeVar("S", bound=Settings)

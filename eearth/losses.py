@@ -37,6 +37,7 @@ def info_nce(
     if len(first) == 0:
         return (first.sum() + second.sum()) * 0.0
     first, second = (F.normalize(view.float(), dim=1) for view in (first, second))
+    place = place.float()
     total = first.new_zeros(())
     for query, key in ((first, second), (second, first)):
         for start in range(0, len(query), chunk):
@@ -59,17 +60,17 @@ def _chunk_loss(
     query: Tensor, keys: Tensor, own: Tensor, here: Tensor, place: Tensor, temperature: float, exclusion: float
 ) -> Tensor:
     """Summed InfoNCE of some rows against all keys."""
-    negatives = query @ keys.T / temperature
-    negatives = negatives.masked_fill(~_far(here, place, exclusion), -torch.inf)
-    positive = (query * own).sum(dim=1, keepdim=True) / temperature
-    return (torch.logsumexp(torch.cat([positive, negatives], dim=1), dim=1) - positive[:, 0]).sum()
+    logits = (query @ keys.T) / temperature
+    logits = logits.masked_fill(_near(here, place, exclusion), -torch.inf)
+    positive = (query * own).sum(dim=1) / temperature
+    # softplus(lse − p) = log(exp(p) + Σ exp(negative)) − p; a row without negatives has lse = −inf and adds nothing.
+    return F.softplus(torch.logsumexp(logits, dim=1) - positive).sum()
 
 
-def _far(here: Tensor, place: Tensor, exclusion: float) -> Tensor:
-    """Which places are another region's, or farther than `exclusion`: (row, place) bool."""
-    other_region = here[:, None, 0] != place[None, :, 0]
-    distance = (here[:, None, 1:] - place[None, :, 1:]).abs().amax(dim=2)
-    return other_region | (distance > exclusion)
+def _near(here: Tensor, place: Tensor, exclusion: float) -> Tensor:
+    """Which places are the same region's and not farther than `exclusion`: (row, place) bool."""
+    region, row, col = (here[:, None, axis] - place[None, :, axis] for axis in range(3))
+    return (region == 0) & (row.abs() <= exclusion) & (col.abs() <= exclusion)
 
 
 def weighted_cross_entropy(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class DownloadSettings(Settings):
     )
     max_cloud: float = setting(60.0, text="Leave out scenes with a higher eo:cloud_cover, in percent.")
     resolution: float = setting(
-        10.0, below=1e-9, text="Pixel size in units of the CRS; with --grid native, the source grid nearest to it."
+        10.0, least=1e-9, text="Pixel size in units of the CRS; with --grid native, the source grid nearest to it."
     )
     crs: str | None = setting(None, text="CRS of the cube, such as EPSG:32633. Default: the UTM zone of the region.")
     grid: Literal["snap", "native"] = setting(
@@ -54,7 +54,7 @@ class DownloadSettings(Settings):
         text="Values of the mask asset that are a clear observation; default: vegetation, soil, water, unclassified, "
         "snow of the Sentinel-2 scene classification.",
     )
-    workers: int = setting(8, below=1, text="Assets read at the same time.")
+    workers: int = setting(8, least=1, text="Assets read at the same time.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,4 +79,85 @@ class RasterizeSettings(Settings):
     seed: int = setting(0, text="Seed of the split.")
 
 
-SETTINGS: dict[str, type[Settings]] = {cls.stage: cls for cls in (DownloadSettings, RasterizeSettings)}
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings(Settings):
+    """Unlabelled imagery → an encoder that knows what the same place looks like on other dates."""
+
+    stage: ClassVar[str] = "pretrain"
+    imagery: tuple[Path, ...] = setting((), text="Other workspaces whose imagery to learn from as well.")
+    model: str = setting("seasonal-unet", text="Encoder by name.")
+    features: int = setting(64, least=1, text="Length of the feature vector of a pixel.")
+    depth: int = setting(
+        2, text="Times the encoder halves the resolution, 0 to 2: less looks less at the surroundings."
+    )
+    steps: int = setting(150, text="Training steps; more can make the encoder know places instead of their cover.")
+    windows: int = setting(16, least=1, text="Places in a step, two views of each.")
+    window_size: int = setting(32, least=4, text="Side of a view in pixels.")
+    pixels: int = setting(64, least=1, text="Pixels compared at each place.")
+    dates: int = setting(12, least=1, text="Most acquisitions of a view.")
+    temperature: float = setting(0.5, least=1e-3, text="Temperature of the contrastive loss.")
+    exclusion: float = setting(32, text="Pixels of the same region within this many rows and columns are no negatives.")
+    learning_rate: float = setting(1e-3, text="Learning rate after the warm-up.")
+    weight_decay: float = setting(1e-2, text="Weight decay.")
+    gain: float = setting(0.05, text="Spread of the band gains of a view.")
+    offset: float = setting(0.1, text="Spread of the band offsets of a view, in standard deviations of the band.")
+    noise: float = setting(0.1, text="Spread of the noise of a pixel, in standard deviations of the band.")
+    drop_band: float = setting(0.1, text="Chance that a view lacks a band.")
+    shuffle: bool = setting(False, text="Compare unrelated pixels: a control that must lose the gain.")
+    seed: int = setting(0, text="Seed of the weights and of every draw.")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(Settings):
+    """An encoder and labels → a land cover model."""
+
+    stage: ClassVar[str] = "finetune"
+    also: tuple[Path, ...] = setting(
+        (), text="Other workspaces to learn from as well, with the same bands and classes."
+    )
+    encoder: str | None = setting(
+        None, text="Another workspace, an encoder file, or 'none'. Default: this workspace's pretrain/, if it is there."
+    )
+    mode: Literal["full", "frozen"] = setting("full", text="full: train all weights; frozen: only the last layer.")
+    labels_per_class: int | None = setting(
+        None, least=1, text="Labelled pixels of each class to learn from. Default: all training pixels."
+    )
+    steps: int = setting(150, text="Training steps.")
+    windows: int = setting(16, least=1, text="Windows around labelled pixels in a step.")
+    window_size: int = setting(32, least=4, text="Side of a window in pixels.")
+    dates: int = setting(32, least=1, text="Most acquisitions of a window.")
+    learning_rate: float = setting(1e-3, text="Learning rate of the encoder.")
+    head_learning_rate: float = setting(1e-2, text="Learning rate of the last layer.")
+    weight_decay: float = setting(1e-2, text="Weight decay.")
+    class_balance: float = setting(0.5, text="Class weights are the class's pixel count to the power of minus this.")
+    patience: int = setting(5, least=1, text="Stop after this many validations without a better mIoU.")
+    validate_every: int = setting(25, least=1, text="Steps between validations.")
+    gain: float = setting(0.05, text="Spread of the band gains of a window.")
+    offset: float = setting(0.05, text="Spread of the band offsets of a window, in standard deviations of the band.")
+    noise: float = setting(0.05, text="Spread of the noise of a pixel, in standard deviations of the band.")
+    drop_band: float = setting(0.0, text="Chance that a window lacks a band.")
+    seed: int = setting(0, text="Seed of the chosen labels and of every draw.")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings(Settings):
+    """A trained model and a region → the land cover map."""
+
+    stage: ClassVar[str] = "predict"
+    region: Path = setting(text="Polygon file that geopandas reads; any region, mapped before or not.", argument=True)
+    model: Path | None = setting(
+        None, text="Another workspace, or a model file. Default: this workspace's finetune/model.safetensors."
+    )
+    output: Path | None = setting(None, text="Copy the map to this GeoTIFF, with its side files beside it.")
+    window_size: int = setting(128, least=16, text="Side of the windows that the network sees, a multiple of 4.")
+    batch_size: int = setting(4, least=1, text="Windows in the network at the same time.")
+    tile_size: int = setting(512, least=64, text="Side of the tiles that are finished one by one.")
+    workers: int = setting(8, least=1, text="Assets read at the same time, where imagery must be fetched.")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.")
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    cls.stage: cls for cls in (DownloadSettings, RasterizeSettings, PretrainSettings, FinetuneSettings, PredictSettings)
+}

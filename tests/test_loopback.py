@@ -63,7 +63,7 @@ def locally(items: list[dict[str, Any]], bbox: tuple[float, float, float, float]
 @pytest.mark.parametrize(
     ("bbox", "days", "below", "count"),
     [
-        ((22.0, 45.0, 22.5, 45.5), "2018-03-01/2018-09-30", 20, 13),
+        ((22.0, 45.0, 22.5, 45.5), "2018-03-01/2018-09-30", 18.8, 12),
         ((22.0, 45.0, 22.5, 45.5), "2018-08-25/2018-08-25", 100, 1),
         ((14.0, 45.0, 17.0, 47.0), "2015-01-01/2023-12-31", 5, 8),
         ((15.5, 45.6, 15.6, 45.7), "2023-08-01/2023-08-31", 50, 4),
@@ -116,6 +116,14 @@ def test_filter_sort_and_fields(real_data: Path, stac_api: str, *, recognised: b
     assert [item["id"] for item in found] == sorted((i for i in clouds if clouds[i] < 10), key=lambda i: clouds[i])
     assert all(item["properties"] == {"eo:cloud_cover": clouds[item["id"]]} for item in found)
     assert not any(item.get("assets") for item in found)
+
+
+@BOTH_APIS
+def test_a_full_last_page_names_no_next_one(stac_api: str) -> None:
+    for limit, more in ((4, True), (5, False)):
+        status, body = get(f"{stac_api}/search?collections=slovenia&limit={limit}")
+        assert (status, len(json.loads(body)["features"])) == (HTTPStatus.OK, limit)
+        assert ("next" in {link["rel"] for link in json.loads(body)["links"]}) == more
 
 
 @BOTH_APIS
@@ -205,6 +213,21 @@ def test_a_site_is_read_with_absolute_assets_and_outward_links_only(real_data: P
     assert red == f"http://127.0.0.1:1/austria/assets/{items[0]['id']}/red.tif"
     assert {link["rel"] for item in items for link in item["links"]} == {"canonical", "license", "derived_from"}
     assert (real_data / "austria" / red.removeprefix("http://127.0.0.1:1/austria/")).is_file()
+
+
+def test_links_that_hold_only_inside_the_static_site_are_dropped(tmp_path: Path) -> None:
+    links = [
+        {"rel": "self", "href": "https://example.org/collection.json"},
+        {"rel": "item", "href": "./items/a.json"},
+        {"rel": "license", "href": "./LICENSE"},
+        {"rel": "about", "href": "https://example.org/about"},
+    ]
+    assets = {"near": {"href": "data/a.tif"}, "far": {"href": "s3://bucket/a.tif"}}
+    (tmp_path / "collection.json").write_text(json.dumps({"id": "c", "links": links, "assets": assets}))
+    (collection,), items = read_site(tmp_path, "http://127.0.0.1:1/c")
+    assert collection["links"] == links[3:]
+    assert collection["assets"] == {"near": {"href": "http://127.0.0.1:1/c/data/a.tif"}, "far": assets["far"]}
+    assert items == []
 
 
 def test_no_server_and_no_folder_outlives_an_interrupted_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from eearth.pictures import _short, draw_confusion, draw_history
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROWS = [{"step": step, "loss": 1 / (step + 1), "mean_iou": "" if step % 3 else f"{step / 20}"} for step in range(12)]
 

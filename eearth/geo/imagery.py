@@ -203,8 +203,7 @@ def write_cube(plan: Plan, path: Path, *, scratch: Path, report: Report = silent
     """
     groups, bands = plan.acquisitions, plan.settings.bands
     log = scratch / "blocks"
-    cube = Cube.open(path) if log.is_dir() else _create(plan, path)
-    log.mkdir(exist_ok=True)
+    cube = _resumed(plan, path, log) or _created(plan, path, log)
     windows = list(plan.grid.windows(block_side(len(groups), len(bands), np.dtype(plan.encoding.dtype).itemsize)))
     todo = [window for window in windows if not _log_of(log, window).is_file()]
     total = len(windows) * len(groups)
@@ -221,9 +220,19 @@ def write_cube(plan: Plan, path: Path, *, scratch: Path, report: Report = silent
     return _sum_of(_log_of(log, window) for window in windows)
 
 
-def _create(plan: Plan, path: Path) -> Cube:
+def _resumed(plan: Plan, path: Path, log: Path) -> Cube | None:
+    """The cube that an interrupted run left, if the provider still offers the very same acquisitions."""
+    if not log.is_dir():
+        return None
+    cube = Cube.open(path)
+    same = cube.grid == plan.grid and cube.encoding == plan.encoding and cube.bands == plan.settings.bands
+    return cube if same and cube.items == tuple(group.ids for group in plan.acquisitions) else None
+
+
+def _created(plan: Plan, path: Path, log: Path) -> Cube:
+    shutil.rmtree(log, ignore_errors=True)
     groups = plan.acquisitions
-    return Cube.create(
+    cube = Cube.create(
         path,
         grid=plan.grid,
         bands=plan.settings.bands,
@@ -231,6 +240,8 @@ def _create(plan: Plan, path: Path) -> Cube:
         items=[group.ids for group in groups],
         encoding=plan.encoding,
     )
+    log.mkdir(parents=True)
+    return cube
 
 
 def _log_of(log: Path, window: Window) -> Path:

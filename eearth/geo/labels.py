@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
+import shapely.geometry
 from pyproj import CRS, Transformer
 from rasterio.features import rasterize
 
@@ -82,16 +83,19 @@ def burn(
         report(
             Warned(text=f"{int((~placed).sum())} labels lie outside the domain of the imagery's CRS and are left out")
         )
-    meets = placed & shapely.intersects(geometries, grid.footprint)
+    meets = np.zeros(len(geometries), dtype=bool)
+    meets[placed] = shapely.intersects(geometries[placed], grid.footprint)
     if not meets.any():
         raise LabelError(_no_overlap(labels, grid))
     values = labels["class"].map(codes).to_numpy()
-    shapes = list(zip(_snapped(geometries[meets], grid), values[meets].tolist(), strict=True))
+    # rasterio would ask each geometry for its GeoJSON form in each of the two runs; asking takes longer than burning.
+    forms = (shapely.geometry.mapping(geometry) for geometry in _snapped(geometries[meets], grid))
+    shapes = list(zip(forms, values[meets].tolist(), strict=True))
     raster = _burn_in_order(shapes, grid, all_touched=all_touched)
     contested = int((raster != _burn_in_order(shapes[::-1], grid, all_touched=all_touched)).sum())
     if contested:
         report(Note(text=f"{contested} pixels lie in labels of different classes; the label later in the file counts"))
-    pixels = np.bincount(raster.ravel(), minlength=MAX_CODE + 1)
+    pixels = np.sum([np.bincount(row, minlength=MAX_CODE + 1) for row in raster], axis=0)
     polygons = np.bincount(values[meets], minlength=MAX_CODE + 1)
     colours = class_colours(list(codes))
     classes = tuple(
@@ -102,8 +106,8 @@ def burn(
     return raster, classes
 
 
-def _burn_in_order(shapes: list[tuple[shapely.Geometry, int]], grid: Grid, *, all_touched: bool) -> NDArray[np.uint8]:
-    """Rasterise (geometry, code) pairs, a later one over an earlier one."""
+def _burn_in_order(shapes: list[tuple[dict[str, Any], int]], grid: Grid, *, all_touched: bool) -> NDArray[np.uint8]:
+    """Rasterise pairs of a GeoJSON geometry and a code, a later one over an earlier one."""
     raster: NDArray[np.uint8] = rasterize(
         shapes, out_shape=grid.shape, transform=grid.transform, fill=NO_LABEL, all_touched=all_touched, dtype="uint8"
     )

@@ -234,3 +234,12 @@ def read_raster(path: Path, grid: Grid) -> NDArray[Any]:
         msg = f"expected {path} on the imagery's grid ({grid.height} x {grid.width}), found another one"
         raise WorkspaceError(msg)
     return values
+
+
+def count_values(path: Path) -> NDArray[np.int64]:
+    """How often each value 0..255 occurs in the first band of a uint8 raster, read block by block."""
+    counts = np.zeros(256, dtype=np.int64)
+    with rasterio.open(path) as file:
+        for _, window in file.block_windows(1):
+            counts += np.bincount(file.read(1, window=window).ravel(), minlength=256)
+    return counts

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 def rasterize(workspace: Workspace, settings: RasterizeSettings, report: Report = silent) -> Manifest:
     """Burn ground truth onto the imagery's grid and split it into train, validation and test, into `labels/`.
 
-    Writes `labels.tif` (uint8, 0 = no label), `classes.json`, `split.tif` (the part of each labelled pixel, exactly) and
-    `split.geojson` (the blocks, to look at).
+    Writes `labels.tif` (uint8, 0 = no label), `classes.json`, `split.tif` (the part of each labelled pixel, exactly)
+    and `split.geojson` (the blocks, to look at).
 
     Args:
         workspace: Where the imagery is, and where to write.
@@ -85,13 +85,14 @@ def _write_blocks(path: Path, split: Split, grid: Grid) -> None:
 
 
 def _table(labels: NDArray[np.uint8], classes: tuple[LandCoverClass, ...], split: Split) -> Table:
-    rows = [
-        (str(entry.code), entry.name, str(entry.polygons), str(entry.pixels))
-        + tuple(str(int(((labels == entry.code) & (split.part == part)).sum())) for part in NAMES)
-        for entry in classes
-    ]
+    def row(entry: LandCoverClass) -> tuple[str, ...]:
+        own = split.part[labels == entry.code]
+        counts = (str(int((own == part).sum())) for part in NAMES)
+        return (str(entry.code), entry.name, str(entry.polygons), str(entry.pixels), *counts)
+
+    rows = tuple(row(entry) for entry in classes)
     columns = ("code", "class", "features", "pixels", *NAMES.values())
-    return Table(title="classes", columns=columns, rows=tuple(rows))
+    return Table(title="classes", columns=columns, rows=rows)
 
 
 def _figures(labels: NDArray[np.uint8], classes: tuple[LandCoverClass, ...], split: Split) -> dict[str, Any]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -24,6 +23,8 @@ from eearth.geo.grid import Grid
 from eearth.geo.labels import LandCoverClass, burn, read_classes, read_labels, write_classes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 GRID = Grid(CRS.from_epsg(32633), Affine(10, 0, 500_000, 0, -10, 5_000_000), 20, 30)
@@ -200,12 +201,12 @@ def test_curves_are_made_straight(tmp_path: Path) -> None:
     circle = "CURVEPOLYGON(CIRCULARSTRING(500050 4999900, 500150 4999900, 500050 4999900))"
     path.write_text(f'class,WKT\nround,"{circle}"\nwhole,"{EAST.wkt}"\n', encoding="utf-8")
     labels = pyogrio.read_dataframe(path).set_crs(32633)
-    read = read_labels(written(tmp_path, labels.rename_geometry("geometry")))
+    read = read_labels(written(tmp_path, labels))
     assert read.area.iloc[0] == pytest.approx(np.pi * 50**2, rel=0.01)
 
 
 def test_all_touched_labels_more_pixels(tmp_path: Path) -> None:
-    labels = read_labels(written(tmp_path, frame([WEST.buffer(-12), EAST.buffer(-12)], ["a", "b"])))
+    labels = read_labels(written(tmp_path, frame([WEST.buffer(-16), EAST.buffer(-16)], ["a", "b"])))
     few, many = (burn(labels, GRID, all_touched=flag)[0] for flag in (False, True))
     assert (many > 0).sum() > (few > 0).sum()
 
@@ -249,7 +250,6 @@ def test_missing_classes_do_not_spoil_codes(tmp_path: Path) -> None:
         (frame([WEST, EAST], ["a", "b"]), {"class_column": "geometry"}, "columns class"),
         (frame([WEST, EAST], [1.5, 2]), {}, "not whole, such as 1.5"),
         (frame([WEST] * 256, [f"c{n}" for n in range(256)]), {}, "at most 255 classes, found 256"),
-        (frame([WEST, EAST], ["a", "b"], crs=None), {}, "found none in .* -a_srs"),
         (frame([WEST, EAST], ["a", "b"], crs=4326), {}, "longitudes and latitudes .* up to 5000000"),
         (frame([], []), {}, "found no features"),
         (frame([None], ["a"]), {}, "found none that can be used"),
@@ -263,6 +263,13 @@ def test_files_that_cannot_be_used(
     with pytest.raises(LabelError, match=message) as caught:
         read_labels(path, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_a_crs_is_an_error(tmp_path: Path) -> None:
+    path = written(tmp_path, frame([WEST, EAST], ["a", "b"]), "l.shp")
+    path.with_suffix(".prj").unlink()
+    with pytest.raises(LabelError, match=r"found none in .* -a_srs EPSG:<code>"):
+        read_labels(path)
 
 
 def test_a_missing_or_foreign_file_is_an_error(tmp_path: Path) -> None:
@@ -306,7 +313,7 @@ def test_labels_elsewhere_are_an_error_with_both_places(tmp_path: Path) -> None:
 
 def test_fewer_than_two_classes_are_an_error(tmp_path: Path) -> None:
     labels = read_labels(written(tmp_path, frame([WEST, EAST], ["a", "a"])))
-    with pytest.raises(LabelError, match="at least 2 classes .* only `a`.*--all-touched"):
+    with pytest.raises(LabelError, match=r"at least 2 classes .* only `a`.*--all-touched"):
         burn(labels, GRID, all_touched=False)
 
 

@@ -48,30 +48,24 @@ def patchy(rng: np.random.Generator, shape: tuple[int, int], classes: int, label
     return np.where(rng.random(shape) < labelled, labels, 0).astype(np.uint8)
 
 
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[np.ndarray, Grid, dict[str, float | None]]:
+    shape = draw(st.integers(1, 70)), draw(st.integers(1, 70))
+    seed, classes = draw(st.integers(0, 10_000)), draw(st.integers(1, 6))
+    labels = patchy(np.random.default_rng(seed), shape, classes, draw(st.sampled_from([0.02, 0.4, 1.0])))
+    grid = grid_of(shape, draw(st.sampled_from([(10.0, 10.0), (9.9947, 9.9974), (20.0, 10.0)])))
+    buffer = draw(st.sampled_from([None, 0.0, 9.99, 10.0, 20.0, 28.29, 45.0]))
+    return (
+        labels,
+        grid,
+        {"buffer": buffer, "block_size": draw(st.sampled_from([None, 10.0, 47.0, 150.0])), "seed": seed},
+    )
+
+
 @settings(max_examples=60, deadline=None)
-@given(
-    st.integers(0, 10_000),
-    st.integers(1, 70),
-    st.integers(1, 70),
-    st.integers(1, 6),
-    st.sampled_from([0.02, 0.4, 1.0]),
-    st.sampled_from([None, 0.0, 9.99, 10.0, 20.0, 28.29, 45.0]),
-    st.sampled_from([None, 10.0, 47.0, 150.0]),
-    st.sampled_from([(10.0, 10.0), (9.9947, 9.9974), (20.0, 10.0)]),
-)
-def test_parts_are_farther_apart_than_the_buffer(
-    seed: int,
-    height: int,
-    width: int,
-    classes: int,
-    labelled: float,
-    buffer: float | None,
-    block_size: float | None,
-    pixel: tuple[float, float],
-) -> None:
-    labels = patchy(np.random.default_rng(seed), (height, width), classes, labelled)
-    grid = grid_of(labels.shape, pixel)
-    arguments = {"buffer": buffer, "block_size": block_size, "seed": seed}
+@given(cases())
+def test_parts_are_farther_apart_than_the_buffer(case: tuple[np.ndarray, Grid, dict[str, float | None]]) -> None:
+    labels, grid, arguments = case
     try:
         found = split(labels, grid, **arguments)
     except LabelError:

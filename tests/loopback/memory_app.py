@@ -104,7 +104,7 @@ class MemoryClient(AsyncBaseCoreClient):
         include, exclude = set(fields.get("include") or ()), set(fields.get("exclude") or ())
         page = [reduced(self._linked(item, request), include, exclude) for item in found[start:end]]
         links = [{"rel": "root", "type": "application/json", "href": get_base_url(request)}]
-        if end <= len(found):
+        if end < len(found):
             links.append(await _next_link(request, end))
         body = {"type": "FeatureCollection", "features": page, "links": links}
         counts = {"numberMatched": len(found), "numberReturned": len(page)}

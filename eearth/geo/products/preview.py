@@ -55,7 +55,8 @@ def draw_map(path: Path, landcover: Path, classes: Sequence[MapClass], *, title:
     legend = _legend(classes, max(height, LEAST_HEIGHT))
     right = BORDER + width + BORDER
     total_height = TITLE + max(height, LEAST_HEIGHT) + FOOT
-    axes = _sheet(max(right + _legend_width(legend), int(LETTER * len(title))), total_height)
+    figure = _sheet(max(right + _legend_width(legend), int(LETTER * len(title))), total_height)
+    axes = figure.axes[0]
     axes.imshow(picture, extent=(BORDER, BORDER + width, TITLE + height, TITLE), interpolation="nearest", aspect="auto")
     _write(axes, BORDER, TITLE / 2, title, size=FONT + 2)
     _draw_scale_bar(axes, grid.pixel_metres * grid.width / width, width, TITLE + height + BORDER)
@@ -66,16 +67,16 @@ def draw_map(path: Path, landcover: Path, classes: Sequence[MapClass], *, title:
     with warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box; the files' own metadata hold the whole name.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        axes.figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def _sheet(width: int, height: int) -> Axes:
-    """An empty sheet whose data coordinates are picture elements from the upper left corner."""
+def _sheet(width: int, height: int) -> Figure:
+    """An empty sheet with one frame, whose data coordinates are picture elements from the upper left corner."""
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
     axes.set_axis_off()
-    return axes
+    return figure
 
 
 def _thinned(landcover: Path) -> tuple[NDArray[np.uint8], Grid]:

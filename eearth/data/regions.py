@@ -1,0 +1,42 @@
+"""A workspace's imagery and labels, ready to learn from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eearth.data.chips import LabelledSeries
+from eearth.data.series import Series
+from eearth.geo.cube import CUBE, Cube
+from eearth.geo.labels import LandCoverClass, read_classes
+from eearth.geo.raster import read_raster
+
+if TYPE_CHECKING:
+    from eearth.workspace import Workspace
+
+
+def series_of(cube: Cube) -> Series:
+    """A cube as the series that networks are fed from."""
+    return Series(cube.reflectance, cube.valid, cube.times, cube.bands, cube.scale, cube.offset)
+
+
+def open_series(workspace: Workspace) -> Series:
+    """The imagery of a workspace.
+
+    Raises:
+        WorkspaceError: It is not there.
+    """
+    workspace.require("download")
+    return series_of(Cube.open(workspace.folder("download") / CUBE))
+
+
+def open_labelled(workspace: Workspace) -> tuple[LabelledSeries, tuple[LandCoverClass, ...]]:
+    """The imagery of a workspace with its labels and split, and the legend.
+
+    Raises:
+        WorkspaceError: They are not there, or the labels were made from other imagery.
+    """
+    workspace.require_current("rasterize", made_from="download")
+    folder = workspace.folder("rasterize")
+    cube = Cube.open(workspace.folder("download") / CUBE)
+    labels, split = (read_raster(folder / name, cube.grid) for name in ("labels.tif", "split.tif"))
+    return LabelledSeries(series_of(cube), labels, split), read_classes(folder / "classes.json")

@@ -1,0 +1,117 @@
+"""Networks as files: weights as safetensors, and in the header all that rebuilds and applies them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from eearth.errors import ModelError
+from eearth.manifest import write_json
+from eearth.models.registry import build, build_land_cover
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from eearth.models.encoder import Encoder
+    from eearth.models.segmentation import LandCoverModel
+
+# The one key of the header's metadata: safetensors writes several keys in no fixed order.
+HEADER = "eearth"
+
+ENCODER = "encoder.safetensors"
+LAND_COVER = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What is known of a model beside its weights.
+
+    Attributes:
+        kind: "encoder" or "land cover".
+        network: What the network's `config` gave.
+        imagery: How the imagery was asked for: settings of the download.
+        classes: The legend, as in `classes.json`; empty for an encoder.
+    """
+
+    kind: str
+    network: dict[str, Any]
+    imagery: dict[str, Any]
+    classes: list[dict[str, Any]]
+
+
+def save_encoder(folder: Path, encoder: Encoder, imagery: dict[str, Any]) -> None:
+    """Write `encoder.safetensors` and, for people, its header as `model.json`."""
+    _save(folder, ENCODER, encoder, SavedModel("encoder", encoder.config(), imagery, []))
+
+
+def save_land_cover(
+    folder: Path, model: LandCoverModel, imagery: dict[str, Any], classes: list[dict[str, Any]]
+) -> None:
+    """Write `model.safetensors` and, for people, its header as `model.json`."""
+    _save(folder, LAND_COVER, model, SavedModel("land cover", model.config(), imagery, classes))
+
+
+def _save(folder: Path, name: str, network: nn.Module, saved: SavedModel) -> None:
+    header = json.dumps(vars(saved), sort_keys=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    save_file(tensors, folder / name, metadata={HEADER: header})
+    write_json(folder / DESCRIPTION, vars(saved))
+
+
+def load_encoder(path: Path) -> Encoder:
+    """Read an encoder; of a land cover model, the encoder inside.
+
+    Raises:
+        ModelError: The file is missing, corrupt, or not one of ours.
+    """
+    saved, tensors = _load(path)
+    if saved.kind == "land cover":
+        return load_land_cover(path)[0].encoder
+    encoder = build(**saved.network)
+    _fill(encoder, tensors, path)
+    return encoder.eval()
+
+
+def load_land_cover(path: Path) -> tuple[LandCoverModel, SavedModel]:
+    """Read a land cover model and what is known of it.
+
+    Raises:
+        ModelError: The file is missing, corrupt, not one of ours, or an encoder without classes.
+    """
+    saved, tensors = _load(path)
+    if saved.kind != "land cover":
+        msg = f"expected a land cover model at {path}, found an encoder: run `eearth finetune` with it first"
+        raise ModelError(msg)
+    model = build_land_cover(saved.network)
+    _fill(model, tensors, path)
+    return model.eval(), saved
+
+
+def _load(path: Path) -> tuple[SavedModel, dict[str, Any]]:
+    if not path.is_file():
+        msg = f"expected a model file, found nothing at {path}"
+        raise ModelError(msg)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - the file is no mapping
+        return SavedModel(**header), tensors
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        found = "a file of another program" if isinstance(error, KeyError) else f"a corrupt file ({error})"
+        msg = f"expected a model that eearth wrote at {path}, found {found}"
+        raise ModelError(msg) from error
+
+
+def _fill(network: nn.Module, tensors: dict[str, Any], path: Path) -> None:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        msg = f"expected the weights of the network that {path} describes, found others: the file is damaged"
+        raise ModelError(msg) from error

@@ -1,0 +1,189 @@
+"""Few labels: the network learns the classes."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eearth.data.chips import TEST, VALIDATION
+from eearth.data.regions import open_labelled
+from eearth.errors import LabelError
+from eearth.events import Note, Report, Table, Warned, silent
+from eearth.inference import map_pixels
+from eearth.manifest import write_json
+from eearth.metrics import Accuracy, accuracy, confusion_matrix
+from eearth.models.files import ENCODER, load_encoder, save_land_cover
+from eearth.pictures import draw_confusion, draw_history
+from eearth.settings import PretrainSettings
+from eearth.training.finetune import finetune as train
+from eearth.training.history import write_history
+from eearth.training.loop import choose_device
+from eearth.training.pretrain import new_encoder
+from eearth.workspace import Input, Workspace, file_input
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eearth.data.chips import LabelledSeries
+    from eearth.geo.labels import LandCoverClass
+    from eearth.manifest import Manifest
+    from eearth.models.encoder import Encoder
+    from eearth.models.segmentation import LandCoverModel
+    from eearth.settings import FinetuneSettings
+
+
+def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = silent) -> Manifest:
+    """Fine-tune an encoder on the training labels and measure it on the test blocks, into `finetune/`.
+
+    Writes `model.safetensors`, `model.json`, `history.csv`, `loss.png`, `metrics.json`, `metrics.csv` and
+    `confusion.png`.
+
+    Args:
+        workspace: Where imagery and labels are, and where to write.
+        settings: How to train.
+        report: Receives progress.
+
+    Raises:
+        EearthError: An earlier stage is missing, the workspaces do not fit together, or the encoder does not fit.
+    """
+    sources = [workspace, *(Workspace(path) for path in settings.also)]
+    weights = _encoder_path(workspace, settings, report)
+    with workspace.stage(settings, _inputs(sources, weights, workspace)) as run:
+        if run.finished:
+            report(Note(text=f"{workspace.folder('finetune')} is up to date"))
+            return run.finished
+        regions, classes = _open_regions(sources)
+        device = choose_device(settings.device)
+        encoder = _encoder(weights, regions, settings)
+        model, history = train(encoder, regions, settings, device=device, checkpoint=run.scratch, report=report)
+        measured = {
+            name: _measure(model, regions[0], part, device)
+            for name, part in (("test", TEST), ("validation", VALIDATION))
+        }
+        save_land_cover(run.folder, model, workspace.require("download").settings, [asdict(entry) for entry in classes])
+        write_history(run.folder / "history.csv", history)
+        draw_history(run.folder / "loss.png", history, {"loss": ["loss"], "mIoU": ["validation_miou"]})
+        _write_metrics(run.folder, measured, classes)
+        report(_table(measured["test"], classes))
+        return run.finish(
+            seed=settings.seed,
+            figures=_figures(model, measured, weights),
+            records={"device": str(device), "encoder": str(weights) if weights else "random weights"},
+        )
+
+
+def _encoder_path(workspace: Workspace, settings: FinetuneSettings, report: Report) -> Path | None:
+    """The encoder's file; None for random weights."""
+    if settings.encoder == "none":
+        return None
+    if settings.encoder is not None:
+        given = Path(settings.encoder)
+        return _encoder_of(Workspace(given)) if given.is_dir() else given
+    if workspace.folder("pretrain").is_dir():
+        return _encoder_of(workspace)
+    report(Warned(text="no pretrain/ here: starting from random weights; `eearth pretrain` first needs fewer labels"))
+    return None
+
+
+def _encoder_of(workspace: Workspace) -> Path:
+    workspace.require("pretrain")
+    return workspace.folder("pretrain") / ENCODER
+
+
+def _inputs(sources: list[Workspace], weights: Path | None, workspace: Workspace) -> dict[str, Input]:
+    inputs = workspace.given("download", "rasterize")
+    for number, source in enumerate(sources[1:], start=2):
+        inputs[f"labels {number}"] = Input(source.require("rasterize").digest, source.folder("rasterize").resolve())
+    if weights is not None and weights.parent == workspace.folder("pretrain"):
+        return inputs | workspace.given("pretrain")
+    return inputs | ({"encoder": file_input(weights)} if weights else {})
+
+
+def _open_regions(sources: list[Workspace]) -> tuple[list[LabelledSeries], tuple[LandCoverClass, ...]]:
+    """Every workspace's labelled imagery; they must agree on what a class code means."""
+    opened = [open_labelled(source) for source in sources]
+    legend = {entry.code: entry.name for _, classes in opened for entry in classes}
+    for source, (_, classes) in zip(sources, opened, strict=True):
+        for entry in classes:
+            if legend[entry.code] != entry.name:
+                msg = (
+                    f"expected the same classes in all workspaces, found code {entry.code} as {entry.name!r} in "
+                    f"{source.root} and as {legend[entry.code]!r} in another: give them one `code` column"
+                )
+                raise LabelError(msg)
+    return [region for region, _ in opened], tuple(
+        {entry.code: entry for _, classes in reversed(opened) for entry in classes}.values()
+    )
+
+
+def _encoder(weights: Path | None, regions: Sequence[LabelledSeries], settings: FinetuneSettings) -> Encoder:
+    if weights is not None:
+        return load_encoder(weights)
+    return new_encoder([region.series for region in regions], PretrainSettings(seed=settings.seed))
+
+
+def _measure(model: LandCoverModel, region: LabelledSeries, part: int, device: Any) -> Accuracy | None:
+    """Accuracy on one part of the split; None where it has no labelled pixel."""
+    held = (region.split == part) & (region.labels > 0)
+    if not held.any():
+        return None
+    mapped = map_pixels(model, region.series, held, model.classes, device=device)
+    codes = sorted({*model.classes, *(int(code) for code in np.unique(region.labels[held]))})
+    return accuracy(confusion_matrix(np.where(held, region.labels, 0), mapped, codes), codes)
+
+
+def _write_metrics(folder: Path, measured: dict[str, Accuracy | None], classes: Sequence[LandCoverClass]) -> None:
+    names = {entry.code: entry.name for entry in classes}
+    write_json(
+        folder / "metrics.json",
+        {
+            "note": "Accuracy on held-out blocks of the labels: not a probability sample, so no confidence intervals.",
+            "classes": names,
+            **{part: result.as_dict() if result else None for part, result in measured.items()},
+        },
+    )
+    test = measured["test"]
+    if test is None:
+        return
+    with (folder / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("code", "class", "pixels", "iou", "f1", "producers_accuracy", "users_accuracy"))
+        writer.writerows(_rows(test, names))
+    draw_confusion(folder / "confusion.png", test.confusion, [names[code] for code in test.codes])
+
+
+def _rows(result: Accuracy, names: dict[int, str]) -> list[tuple[Any, ...]]:
+    figures = zip(
+        result.codes,
+        result.support,
+        result.iou,
+        result.f1,
+        result.producers_accuracy,
+        result.users_accuracy,
+        strict=True,
+    )
+    return [
+        (code, names[code], int(support), *("" if np.isnan(value) else f"{value:.4f}" for value in values))
+        for code, support, *values in figures
+    ]
+
+
+def _table(test: Accuracy | None, classes: Sequence[LandCoverClass]) -> Table:
+    names = {entry.code: entry.name for entry in classes}
+    rows = _rows(test, names) if test else []
+    columns = ("code", "class", "test pixels", "IoU", "F1", "producer's", "user's")
+    return Table(title="test blocks", columns=columns, rows=tuple(tuple(str(cell) for cell in row) for row in rows))
+
+
+def _figures(model: LandCoverModel, measured: dict[str, Accuracy | None], weights: Path | None) -> dict[str, Any]:
+    test = measured["test"]
+    return {
+        "start": "pre-trained" if weights else "random weights",
+        "classes": len(model.classes),
+        "test mIoU": round(test.mean_iou, 4) if test else "no test pixels",
+        "test overall accuracy": round(test.overall_accuracy, 4) if test else "no test pixels",
+    }
