@@ -7,6 +7,7 @@ place: a killed run leaves files that are whole and can be continued.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError  # what rasterio.shutil.copy raises has no public name
 from rasterio.errors import RasterioError
 
 from eearth.errors import DiskError, WorkspaceError
@@ -90,7 +92,7 @@ class LandCoverWriter:
             file.write_colormap(1, {0: (0, 0, 0, 0)} | {entry.code: (*rgb(entry.colour), 255) for entry in classes})
             file.set_band_description(1, "land cover")
             file.update_tags(**tags, **names)
-        _reserve(path)
+        self._reserve(path, bands=1)
         write_category_names(path, classes)
 
     def _create_confidence(self, tags: Mapping[str, str]) -> None:
@@ -99,7 +101,7 @@ class LandCoverWriter:
             file.descriptions = ("confidence", "clear observations")
             file.units = ("percent", "count")
             file.update_tags(**tags)
-        _reserve(path)
+        self._reserve(path, bands=2)
 
     def _create(self, path: Path, *, count: int, nodata: int) -> Any:
         """A new GeoTIFF. Without compression every block has its final place and size from the beginning."""
@@ -124,6 +126,20 @@ class LandCoverWriter:
     @property
     def _block(self) -> int:
         return BLOCK if max(self.grid.shape) > BLOCK else SMALL_BLOCK
+
+    def _reserve(self, path: Path, *, bands: int) -> None:
+        """Take the file's room on the disk now: a new file's empty blocks are holes that take none.
+
+        Raises:
+            OSError: There is not that much room, or GDAL has failed to create the whole file without saying so.
+        """
+        blocks = bands * math.prod(math.ceil(side / self._block) for side in self.grid.shape)
+        size = path.stat().st_size
+        if size < blocks * self._block**2:
+            msg = f"only {size} bytes were written"
+            raise OSError(msg)
+        with path.open("r+b") as file, suppress(AttributeError):  # not every system has the call
+            os.posix_fallocate(file.fileno(), 0, size)
 
     def _check(self) -> None:
         for path in self._partial.values():
@@ -174,36 +190,40 @@ class LandCoverWriter:
 
     def _publish(self, name: str, resampling: str) -> None:
         source, copy = self._partial[name], self.scratch / name
-        with _writing(copy):
-            rasterio.shutil.copy(
-                source,
-                copy,
-                driver="COG",
-                compress="deflate",
-                blocksize=self._block,
-                overview_resampling=resampling,
-                bigtiff="if_safer",
-            )
-            _compare(source, copy, self.grid)
-            for path in self.scratch.glob(f"{name}*"):
-                path.replace(self.folder / path.name)
+        self._discard(name)
+        try:
+            with _writing(copy):
+                rasterio.shutil.copy(
+                    source,
+                    copy,
+                    driver="COG",
+                    compress="deflate",
+                    blocksize=self._block,
+                    overview_resampling=resampling,
+                    bigtiff="if_safer",
+                )
+                _compare(source, copy, self.grid)
+                for path in self.scratch.glob(f"{name}*"):
+                    path.replace(self.folder / path.name)
+        finally:
+            self._discard(name)
+
+    def _discard(self, name: str) -> None:
+        """Remove what a failed or killed copy has left: the file, and GDAL's temporary ones beside it."""
+        for path in self.scratch.glob(f"{name}*"):
+            path.unlink()
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Say it in one line where writing fails."""
+    """Say it in one line where writing fails; GDAL's own lines go to rasterio's log."""
     try:
-        yield
-    except (RasterioError, OSError) as error:
+        with rasterio.Env():
+            yield
+    except (CPLE_BaseError, RasterioError, OSError) as error:
         free = shutil.disk_usage(path if path.is_dir() else path.parent).free / 1e6
-        msg = f"could not write {path} ({error}), {free:.0f} MB are free there: make room and run the command again"
+        msg = f"could not write {path} ({error.__cause__ or error}), {free:.0f} MB are free there: make room and run the command again"
         raise DiskError(msg) from error
-
-
-def _reserve(path: Path) -> None:
-    """Take the file's whole size on the disk now: a new file's empty blocks are holes that take no room."""
-    with path.open("r+b") as file, suppress(AttributeError):  # not every system has the call
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _overwrite(path: Path, window: Window, values: NDArray[np.uint8]) -> None:
