@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from eearth.data.series import Chips, Series, join
 from eearth.errors import ModelError
-from eearth.geo.grid import Window
-from eearth.geo.lattice import patches
+from eearth.geo.grid import Window, tiles_of
+from eearth.geo.lattice import margin_for, patches
 from eearth.geo.products.prediction import MOST_OBSERVATIONS, OUTSIDE, Prediction
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
     from eearth.geo.grid import Grid
     from eearth.geo.lattice import Patch
+    from eearth.models.segmentation import LandCoverModel
+
+# Windows for an evaluation: large enough that the margin costs little, small enough for any memory.
+EVALUATION_TILE, EVALUATION_WINDOW, EVALUATION_BATCH = 512, 128, 4
 
 
 @dataclass(frozen=True)
@@ -183,14 +187,15 @@ def predict_tiles(
     batch: int,
     bands: Sequence[str] | None = None,
     dates: NDArray[np.intp] | None = None,
+    origin: tuple[int, int] = (0, 0),
     first: int = 0,
 ) -> Iterator[TilePrediction]:
     """Walk over a region tile by tile, in the order of `Grid.windows(tile)`.
 
     Args:
         model: See `predict_tile`.
-        source: The region's imagery.
-        grid: The imagery's grid.
+        source: The imagery; may reach beyond the region, and then gives the map's edges their surroundings.
+        grid: The map's grid, on the imagery's pixel lattice.
         inside: Window → (y, x), True in the region; asked for one tile at a time.
         codes: See `classify`.
         tile: Side of a tile in pixels.
@@ -200,6 +205,7 @@ def predict_tiles(
         batch: See `predict_tile`.
         bands: See `predict_tile`.
         dates: See `predict_tile`.
+        origin: (row, column) of the map's first pixel in the imagery.
         first: Index of the tile to begin with, for a run that was interrupted.
 
     Yields:
@@ -211,7 +217,7 @@ def predict_tiles(
         probabilities, observations = predict_tile(
             model,
             source,
-            window,
+            Window(window.row + origin[0], window.col + origin[1], window.height, window.width),
             size=size,
             margin=margin,
             device=device,
@@ -221,3 +227,37 @@ def predict_tiles(
             inside=wanted,
         )
         yield TilePrediction(index, window, classify(probabilities, observations, wanted, codes))
+
+
+def map_pixels(
+    model: LandCoverModel, source: Series, wanted: NDArray[np.bool_], *, device: torch.device | str
+) -> NDArray[np.uint8]:
+    """The class of some pixels of a region, such as those with ground truth.
+
+    Args:
+        model: The land cover model; moved to `device`.
+        source: The region's imagery.
+        wanted: (y, x), True where the class is wanted.
+        device: Where the network runs.
+
+    Returns:
+        (y, x) class codes; 0 where none is wanted, and where a pixel was never observed.
+    """
+    mapped = np.zeros(wanted.shape, np.uint8)
+    model.to(device)
+    for tile in tiles_of(wanted.shape, EVALUATION_TILE):
+        inside = wanted[tile.slices]
+        if inside.any():
+            probabilities, observations = predict_tile(
+                model,
+                source,
+                tile,
+                size=EVALUATION_WINDOW,
+                margin=margin_for(model.margin),
+                device=device,
+                batch=EVALUATION_BATCH,
+                bands=model.bands,
+                inside=inside,
+            )
+            mapped[tile.slices] = classify(probabilities, observations, inside, model.classes).landcover
+    return mapped

@@ -14,7 +14,7 @@ def info_nce(
     place: Tensor,
     *,
     temperature: float,
-    exclusion: float = 0.0,
+    exclusion: float | Tensor = 0.0,
     chunk: int = 1024,
 ) -> Tensor:
     """Symmetric pixel InfoNCE: logsumexp(q·k/τ) − q·k⁺/τ, averaged over pixels and both directions.
@@ -28,7 +28,8 @@ def info_nce(
         second: (pixel, feature), the other view, row by row at the same places.
         place: (pixel, 3) region, row and column on the ground.
         temperature: τ.
-        exclusion: Negatives of the same region lie farther away than this, in rows or in columns.
+        exclusion: Negatives of the same region lie farther away than this, in rows or in columns; one number, or one
+            for each pixel.
         chunk: Rows whose logits are held at a time.
 
     Returns:
@@ -38,6 +39,7 @@ def info_nce(
         return (first.sum() + second.sum()) * 0.0
     first, second = (F.normalize(view.float(), dim=1) for view in (first, second))
     place = place.float()
+    exclusion = torch.as_tensor(exclusion, dtype=place.dtype, device=place.device).expand(len(place))
     total = first.new_zeros(())
     for query, key in ((first, second), (second, first)):
         for start in range(0, len(query), chunk):
@@ -57,7 +59,7 @@ def info_nce(
 
 
 def _chunk_loss(
-    query: Tensor, keys: Tensor, own: Tensor, here: Tensor, place: Tensor, temperature: float, exclusion: float
+    query: Tensor, keys: Tensor, own: Tensor, here: Tensor, place: Tensor, temperature: float, exclusion: Tensor
 ) -> Tensor:
     """Summed InfoNCE of some rows against all keys."""
     logits = (query @ keys.T) / temperature
@@ -67,10 +69,10 @@ def _chunk_loss(
     return F.softplus(torch.logsumexp(logits, dim=1) - positive).sum()
 
 
-def _near(here: Tensor, place: Tensor, exclusion: float) -> Tensor:
+def _near(here: Tensor, place: Tensor, exclusion: Tensor) -> Tensor:
     """Which places are the same region's and not farther than `exclusion`: (row, place) bool."""
     region, row, col = (here[:, None, axis] - place[None, :, axis] for axis in range(3))
-    return (region == 0) & (row.abs() <= exclusion) & (col.abs() <= exclusion)
+    return (region == 0) & (row.abs() <= exclusion[:, None]) & (col.abs() <= exclusion[:, None])
 
 
 def weighted_cross_entropy(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:

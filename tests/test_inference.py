@@ -19,6 +19,8 @@ from eearth.geo.grid import Grid, Window
 from eearth.inference import classify, predict_tile, predict_tiles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -26,6 +28,15 @@ if TYPE_CHECKING:
 
 BANDS = ("blue", "green", "red")
 CODES = (3, 4, 9, 200)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Small convolutions are slower on several threads, and much slower where other processes hold the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def region(height: int, width: int, *, times: int = 4, seed: int = 0) -> Series:

@@ -36,7 +36,7 @@ def naive(first: torch.Tensor, second: torch.Tensor, place: torch.Tensor, tau: f
     exclusion=st.integers(0, 12),
     chunk=st.integers(1, 13),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_value_and_gradient_are_the_formulas(count: int, seed: int, tau: float, exclusion: int, chunk: int) -> None:
     random = torch.Generator().manual_seed(seed)
     mine = [torch.randn(count, 5, generator=random).requires_grad_() for _ in range(2)]

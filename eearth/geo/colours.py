@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +31,11 @@ CUSTOMARY = (
 # Okabe & Ito (2008), Color Universal Design: told apart by people with every common form of colour blindness.
 # Its black is left out (it reads as "no data" on a map).
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+
+# What the second, third and fourth class of one customary colour get: that share of white where the colour is dark, of
+# black where it is light; below 0 the other way round.
+SHADES = (0.0, 0.3, -0.35, 0.6)
+DARK = 0.6  # OKLab lightness
 
 # Distance in OKLab below which two neighbouring areas of a map are hard to tell apart: about five of the just
 # noticeable differences of 0.02 that W3C's CSS Color 4 (section 14, gamut mapping) works with.
@@ -77,22 +82,36 @@ def _lattice() -> list[str]:
 
 
 def _customary(names: Sequence[str]) -> dict[int, str]:
-    """Class number → customary colour; the first of several classes with one customary colour gets it."""
+    """Class number → customary colour; of several classes with the same one the first gets it, the others shades."""
     chosen: dict[int, str] = {}
-    for number, name in enumerate(names):
-        text = name.casefold().replace("_", " ")
-        colour = next((colour for pattern, colour in CUSTOMARY if re.search(pattern, text)), None)
-        if colour is not None and colour not in chosen.values():
-            chosen[number] = colour
+    for shade in SHADES:
+        for number, name in enumerate(names):
+            text = name.casefold().replace("_", " ")
+            base = next((colour for pattern, colour in CUSTOMARY if re.search(pattern, text)), None)
+            if base is not None and number not in chosen and _stands_out(_mixed(base, shade), chosen.values()):
+                chosen[number] = _mixed(base, shade)
     return chosen
+
+
+def _mixed(colour: str, shade: float) -> str:
+    """The colour mixed with white or black as `SHADES` says."""
+    dark = _oklab([colour])[0, 0] < DARK
+    toward, share = (255 if (shade > 0) == dark else 0), abs(shade)
+    channels = (round(int(colour[i : i + 2], 16) * (1 - share) + toward * share) for i in (1, 3, 5))
+    return "#" + "".join(f"{channel:02x}" for channel in channels)
+
+
+def _stands_out(colour: str, others: Collection[str]) -> bool:
+    """Whether a colour is told apart from all others."""
+    return not others or bool(np.linalg.norm(_oklab([*others]) - _oklab([colour]), axis=1).min() >= SEPARATE)
 
 
 def class_colours(names: Sequence[str]) -> tuple[str, ...]:
     """One colour for each class, all different, always the same for the same list of names.
 
-    A class that speaks of forest, water, crops and the like gets ESA WorldCover's colour. The others get Okabe and
-    Ito's, as far as they differ from those; then, again and again, the colour farthest from all colours in use
-    (the greedy scheme of Glasbey et al. 2007, Color Research & Application 32:304-309).
+    A class that speaks of forest, water, crops and the like gets ESA WorldCover's colour, or a shade of it
+    where several do. The others get Okabe and Ito's, as far as they differ from those; then, again and again, the
+    colour farthest from all in use (the greedy scheme of Glasbey et al. 2007, Color Research & Application 32:304).
 
     Args:
         names: Class names, at most 255.

@@ -178,9 +178,7 @@ class Grid:
 
     def windows(self, size: int) -> Iterator[Window]:
         """Tiles of `size` pixels, row by row, cut at the far edges: each pixel lies in exactly one."""
-        for row in range(0, self.height, size):
-            for col in range(0, self.width, size):
-                yield Window(row, col, min(size, self.height - row), min(size, self.width - col))
+        return tiles_of(self.shape, size)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready description; `from_dict` reads it back."""
@@ -195,3 +193,11 @@ class Grid:
     def from_dict(cls, data: dict[str, Any]) -> Grid:
         """Read what `as_dict` wrote."""
         return cls(CRS.from_wkt(data["crs"]), Affine(*data["transform"]), data["height"], data["width"])
+
+
+def tiles_of(shape: tuple[int, int], size: int) -> Iterator[Window]:
+    """Tiles of `size` pixels over (rows, columns), row by row, cut at the far edges: each pixel lies in exactly one."""
+    height, width = shape
+    for row in range(0, height, size):
+        for col in range(0, width, size):
+            yield Window(row, col, min(size, height - row), min(size, width - col))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as transform_points
 from rasterio.windows import Window as RasterioWindow
 
 from eearth.errors import EearthError, SourceError, WorkspaceError
@@ -148,10 +149,28 @@ def _read_warped(file: Any, index: int, nodata: float | None, grid: Grid, resamp
         nodata=nodata,
         add_alpha=nodata is None,
         tolerance=WARP_TOLERANCE,
+        **_kernel(file, grid),
     ) as warped:
         values = warped.read(index)
         observed = _is_data(values, nodata) if nodata is not None else warped.dataset_mask() > 0
     return Pixels(values, observed)
+
+
+def _kernel(file: Any, grid: Grid) -> dict[str, float]:
+    """How many pixels of the grid a file's pixel spans, taken in the middle of the file.
+
+    GDAL measures this anew for each block, from the block's bounding boxes, so that a neighbouring block is smoothed
+    otherwise and pixels of the same size in a rotated CRS are smoothed at all.
+    """
+    col, row = file.width / 2, file.height / 2
+    corners = [file.transform @ point for point in ((col, row), (col + 1, row), (col, row + 1))]
+    xs, ys = transform_points(file.crs, grid.crs, *zip(*corners, strict=True))
+    (x0, x1, x2), (y0, y1, y2) = zip(*(~grid.transform @ point for point in zip(xs, ys, strict=True)), strict=True)
+    to_grid = np.array([[x1 - x0, x2 - x0], [y1 - y0, y2 - y0]])
+    if not np.isfinite(to_grid).all() or abs(np.linalg.det(to_grid)) == 0:
+        return {}
+    across, down = np.linalg.norm(np.linalg.inv(to_grid), axis=1)
+    return {"XSCALE": float(1 / across), "YSCALE": float(1 / down)}
 
 
 def _is_data(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
@@ -170,7 +189,7 @@ def _persistently(href: str, attempt: Callable[[str], T]) -> T:
                 return attempt(href)
         except (RasterioError, OSError) as error:
             reason = str(error.__cause__ or error)
-            if _is_final(href, reason):
+            if _is_final(href, reason) or number == ATTEMPTS - 1:
                 break
             time.sleep(FIRST_PAUSE_SECONDS * 2**number * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
     msg = f"{redacted(href)} cannot be read: {redacted(reason)}"

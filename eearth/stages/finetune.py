@@ -12,10 +12,9 @@ import numpy as np
 from eearth.data.chips import TEST, VALIDATION
 from eearth.data.regions import open_labelled
 from eearth.errors import LabelError
+from eearth.evaluation import measure
 from eearth.events import Note, Report, Table, Warned, silent
-from eearth.inference import map_pixels
 from eearth.manifest import write_json
-from eearth.metrics import Accuracy, accuracy, confusion_matrix
 from eearth.models.files import ENCODER, load_encoder, save_land_cover
 from eearth.pictures import draw_confusion, draw_history
 from eearth.settings import PretrainSettings
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from eearth.data.chips import LabelledSeries
     from eearth.geo.labels import LandCoverClass
     from eearth.manifest import Manifest
+    from eearth.metrics import Accuracy
     from eearth.models.encoder import Encoder
     from eearth.models.segmentation import LandCoverModel
     from eearth.settings import FinetuneSettings
@@ -61,7 +61,7 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         encoder = _encoder(weights, regions, settings)
         model, history = train(encoder, regions, settings, device=device, checkpoint=run.scratch, report=report)
         measured = {
-            name: _measure(model, regions[0], part, device)
+            name: measure(model, regions[0], part, device)
             for name, part in (("test", TEST), ("validation", VALIDATION))
         }
         save_land_cover(run.folder, model, workspace.require("download").settings, [asdict(entry) for entry in classes])
@@ -72,7 +72,7 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         return run.finish(
             seed=settings.seed,
             figures=_figures(model, measured, weights),
-            records={"device": str(device), "encoder": str(weights) if weights else "random weights"},
+            records={"device": str(device)},
         )
 
 
@@ -123,17 +123,7 @@ def _open_regions(sources: list[Workspace]) -> tuple[list[LabelledSeries], tuple
 def _encoder(weights: Path | None, regions: Sequence[LabelledSeries], settings: FinetuneSettings) -> Encoder:
     if weights is not None:
         return load_encoder(weights)
-    return new_encoder([region.series for region in regions], PretrainSettings(seed=settings.seed))
-
-
-def _measure(model: LandCoverModel, region: LabelledSeries, part: int, device: Any) -> Accuracy | None:
-    """Accuracy on one part of the split; None where it has no labelled pixel."""
-    held = (region.split == part) & (region.labels > 0)
-    if not held.any():
-        return None
-    mapped = map_pixels(model, region.series, held, model.classes, device=device)
-    codes = sorted({*model.classes, *(int(code) for code in np.unique(region.labels[held]))})
-    return accuracy(confusion_matrix(np.where(held, region.labels, 0), mapped, codes), codes)
+    return new_encoder([region.series for region in regions], PretrainSettings(), seed=settings.seed)
 
 
 def _write_metrics(folder: Path, measured: dict[str, Accuracy | None], classes: Sequence[LandCoverClass]) -> None:

@@ -122,8 +122,8 @@ def _scenery(workspace: Workspace, region: Region, saved: SavedModel, run: Run, 
         if offset is not None and _covers(at_hand.grid, grid, offset) and set(at_hand.bands) >= set(_bands(saved)):
             return Scenery(at_hand, grid, offset, fetched=False)
     request = _request(workspace, saved, run.settings)
-    grid = _grid_to_fetch(region, request, at_hand)
-    plan = plan_imagery(region, request, folder=run.folder, grid=grid, report=report)
+    lattice = _grid_to_fetch(region, request, at_hand)
+    plan = plan_imagery(region, request, folder=run.folder, grid=lattice, report=report)
     write_cube(plan, run.scratch / CUBE, scratch=run.scratch, report=report)
     return Scenery(Cube.open(run.scratch / CUBE), plan.grid, (0, 0), fetched=True)
 

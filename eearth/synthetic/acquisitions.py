@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import shapely
 from shapely.geometry import Polygon, box
 
 from eearth.errors import UsageError
@@ -18,6 +19,8 @@ FEWEST, MOST = 6, 140  # scenes a year: one before the offset and one of each ki
 # dark ground is not cut off at zero.
 BASELINES = ((date(2022, 12, 6), "05.09"), (date(2022, 1, 25), "04.00"), (date(2021, 6, 30), "03.01"))
 OLDEST_BASELINE = "03.00"
+FIRST_WITH_OFFSET = "04.00"
+LEFT_ALONE = 5  # one product in so many is one that the provider did not harmonise
 
 # The two descending orbits that see the region: relative number, first day of the year, minute after 9:00 UTC.
 ORBITS = ((79, 2, 58), (122, 5, 68))
@@ -77,7 +80,7 @@ class Acquisition:
             return region
         top = self.edge * PIXEL
         west = Polygon([(-9 * side, side), (top, side), (top - side * math.tan(TRACK), 0), (-9 * side, 0)])
-        return Polygon(region.intersection(west).exterior)
+        return Polygon(shapely.get_coordinates(region.intersection(west)))
 
 
 def schedule(scenes: int, *, size: int, seed: int, year: int) -> list[Acquisition]:
@@ -93,7 +96,10 @@ def schedule(scenes: int, *, size: int, seed: int, year: int) -> list[Acquisitio
     # A central European year: a fifth of the scenes nearly clear, two fifths of the sky covered on average.
     covers = np.clip(1.2 * ((rng.permutation(scenes) + 0.5) / scenes) ** 1.6 - 0.1, 0, 1)
     passes = sorted((_pass_time(4 + 360 * nth / (scenes - 1), nth % 2, year), nth % 2) for nth in range(scenes))
-    return [_acquisition(rng, index, *passes[index], float(covers[index]), size) for index in range(scenes)]
+    return [
+        _acquisition(rng, index, time, orbit=orbit, cover=float(cover), size=size)
+        for index, ((time, orbit), cover) in enumerate(zip(passes, covers, strict=True))
+    ]
 
 
 def _pass_time(target: float, orbit: int, year: int) -> datetime:
@@ -104,11 +110,11 @@ def _pass_time(target: float, orbit: int, year: int) -> datetime:
 
 
 def _acquisition(
-    rng: np.random.Generator, index: int, time: datetime, orbit: int, cover: float, size: int
+    rng: np.random.Generator, index: int, time: datetime, *, orbit: int, cover: float, size: int
 ) -> Acquisition:
     baseline = next((name for start, name in BASELINES if time.date() >= start), OLDEST_BASELINE)
-    carries_offset = baseline >= "04.00"
-    shifted = carries_offset and index % 5 == 2  # noqa: PLR2004
+    carries_offset = baseline >= FIRST_WITH_OFFSET
+    shifted = carries_offset and index % LEFT_ALONE == 1
     half_height = KEPT * size + rng.normal(0, 1.5)
     return Acquisition(
         index=index,

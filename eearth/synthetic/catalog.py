@@ -1,34 +1,25 @@
-"""The region's files: COGs, a static STAC catalog in the form of Earth Search's items, labels and truth."""
+"""The imagery's files: COGs and a static STAC catalog of items in the form of Earth Search's."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
-from affine import Affine
-from pyproj import Transformer
-from shapely.affinity import translate
+from numpy.typing import NDArray
 from shapely.geometry import box, mapping
-from shapely.ops import transform as reproject
 
+from eearth.synthetic.acquisitions import FIRST_WITH_OFFSET, Acquisition
 from eearth.synthetic.landscape import PIXEL
 from eearth.synthetic.phenology import BANDS
+from eearth.synthetic.place import EPSG, Place, write_json, write_raster
+from eearth.synthetic.sky import Sun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-    from shapely.geometry import Polygon
-
-    from eearth.synthetic.acquisitions import Acquisition
-    from eearth.synthetic.sky import Sun
-
-EPSG = 32633
-WEST, NORTH = 540_000.0, 5_160_000.0  # upper left corner, UTM 33N: hills south of Graz
 TILE = "33TWM"
 COLLECTION = "sentinel-2-l2a"
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -74,36 +65,6 @@ PERCENTAGES = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where on Earth the region of `size` x `size` pixels lies."""
-
-    size: int
-
-    @property
-    def side(self) -> float:
-        """Metres along one edge."""
-        return self.size * PIXEL
-
-    def transform(self, pixel: float = PIXEL) -> Affine:
-        """(column, row) of a pixel corner → UTM metres."""
-        return Affine(pixel, 0, WEST, 0, -pixel, NORTH)
-
-    def utm(self, shape: Polygon) -> Polygon:
-        """A shape in metres from the region's lower left corner, in UTM."""
-        return translate(shape, WEST, NORTH - self.side)
-
-    def lonlat(self, shape: Polygon) -> Polygon:
-        """The same shape in degrees; edges are divided, because a straight line in UTM is a curve in degrees."""
-        project = Transformer.from_crs(EPSG, "OGC:CRS84", always_xy=True).transform
-        return reproject(project, self.utm(shape).segmentize(500.0))
-
-    @property
-    def region(self) -> Polygon:
-        """The region of interest: 40 m inside the imagery, metres from its lower left corner."""
-        return box(40, 40, self.side - 40, self.side - 40)
-
-
-@dataclass(frozen=True)
 class Scene:
     """One rendered acquisition: `assets` maps an asset key to its DN (y, x), at 10 or 20 m."""
 
@@ -131,34 +92,8 @@ def write_scene(folder: Path, place: Place, scene: Scene) -> dict[str, Any]:
     for key, counts in scene.assets.items():
         write_raster(target / f"{key}.tif", counts, place.transform(place.side / counts.shape[0]))
     item = _item(place, scene)
-    _write_json(folder / "items" / f"{scene.name}.json", item)
+    write_json(folder / "items" / f"{scene.name}.json", item)
     return item
-
-
-def write_raster(path: Path, values: NDArray[np.integer], transform: Affine) -> None:
-    """Write one DEFLATE COG with nodata 0; overviews, where the image is large enough, keep classes as they are."""
-    counts = values.dtype == np.uint16
-    options = {
-        "driver": "COG",
-        "compress": "DEFLATE",
-        "predictor": "YES",
-        "blocksize": 128 if max(values.shape) <= 256 else 256,  # noqa: PLR2004
-        "overview_resampling": "AVERAGE" if counts else "NEAREST",
-        "num_threads": 1,
-    }
-    with rasterio.open(
-        path,
-        "w",
-        width=values.shape[1],
-        height=values.shape[0],
-        count=1,
-        dtype=values.dtype,
-        crs=f"EPSG:{EPSG}",
-        transform=transform,
-        nodata=0,
-        **options,
-    ) as target:
-        target.write(values, 1)
 
 
 def write_collection(folder: Path, items: Sequence[dict[str, Any]], place: Place) -> Path:
@@ -185,34 +120,9 @@ def write_collection(folder: Path, items: Sequence[dict[str, Any]], place: Place
         "description": "The simulated region of eearth.",
         "links": [_link("root", "./catalog.json"), _link("child", f"./{folder.name}/collection.json")],
     }
-    _write_json(folder / "collection.json", collection)
-    _write_json(folder.parent / "catalog.json", catalog)
+    write_json(folder / "collection.json", collection)
+    write_json(folder.parent / "catalog.json", catalog)
     return folder.parent / "catalog.json"
-
-
-def write_region(path: Path, place: Place) -> None:
-    """Write the region of interest as GeoJSON in longitude and latitude."""
-    feature = {
-        "type": "Feature",
-        "properties": {"name": "simulation"},
-        "geometry": mapping(place.lonlat(place.region)),
-    }
-    _write_json(path, {"type": "FeatureCollection", "features": [feature]})
-
-
-def write_labels(path: Path, polygons: Sequence[Polygon], classes: Sequence[str]) -> None:
-    """Write the survey's polygons (UTM) with their class names as a GeoPackage that is the same on every run."""
-    import geopandas as gpd
-    import pyogrio
-
-    frame = gpd.GeoDataFrame({"class": list(classes)}, geometry=list(polygons), crs=EPSG)
-    path.unlink(missing_ok=True)
-    # A GeoPackage stores when it was written; GDAL takes the date from here.
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2022-12-31T00:00:00.000Z"})
-    try:
-        frame.to_file(path, layer="labels", driver="GPKG", engine="pyogrio")
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 def _item(place: Place, scene: Scene) -> dict[str, Any]:
@@ -272,7 +182,7 @@ def _asset(place: Place, scene: Scene, key: str) -> dict[str, Any]:
         _, gsd, centre, width = SENSOR[key]
         # As in the real catalog, the offset follows the baseline and not the DN: where the provider has taken it
         # away, whoever applies it again gets negative reflectance.
-        offset = -OFFSET_DN * SCALE if scene.acquisition.baseline >= "04.00" else 0
+        offset = -OFFSET_DN * SCALE if scene.acquisition.baseline >= FIRST_WITH_OFFSET else 0
         entry["raster:bands"][0] |= {"bits_per_sample": 15, "scale": SCALE, "offset": offset}
         band = {"name": key, "common_name": key, "center_wavelength": centre, "full_width_half_max": width}
         entry |= {"gsd": gsd, "eo:bands": [band]}
@@ -297,8 +207,3 @@ def _percentages(scl: NDArray[np.integer]) -> dict[str, float]:
 
 def _link(rel: str, href: str, kind: str = "application/json") -> dict[str, str]:
     return {"rel": rel, "href": href, "type": kind}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

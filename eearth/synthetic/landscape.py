@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
+from affine import Affine
+from numpy.typing import NDArray
 from rasterio.features import rasterize
-from rasterio.transform import from_origin
 from shapely.affinity import rotate, scale, translate
 from shapely.geometry import LineString, Point, Polygon, box
 from shapely.ops import split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
 PIXEL = 10.0  # metres
 
@@ -79,7 +78,7 @@ def _count(side: float, area: float) -> int:
 
 
 def _burn(polygons: Sequence[Polygon], size: int) -> NDArray[np.int32]:
-    transform = from_origin(0, size * PIXEL, PIXEL, PIXEL)
+    transform = Affine(PIXEL, 0, 0, 0, -PIXEL, size * PIXEL)
     shapes = [(polygon, index) for index, polygon in enumerate(polygons, start=1)]
     return np.asarray(rasterize(shapes, out_shape=(size, size), transform=transform, dtype="int32"))
 
@@ -112,8 +111,10 @@ def _blobs(
 def _blob(rng: np.random.Generator, centre: NDArray[np.float64], radius: float) -> Polygon:
     """A circle whose radius wavers by its second to fourth harmonic, stretched and turned."""
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    waver = sum(rng.uniform(0, 0.12) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
-    shape = Polygon(np.column_stack([np.cos(angle), np.sin(angle)]) * (radius * (1 + waver))[:, None])
+    radii = np.full(angle.size, radius)
+    for harmonic in (2, 3, 4):
+        radii += radius * rng.uniform(0, 0.12) * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi))
+    shape = Polygon(np.column_stack([radii * np.cos(angle), radii * np.sin(angle)]))
     stretched = rotate(scale(shape, rng.uniform(1.0, 1.5), rng.uniform(0.75, 1.0)), rng.uniform(0, 180))
     return translate(stretched, *centre)
 
@@ -157,7 +158,7 @@ def _divided(rng: np.random.Generator, whole: Polygon, land: Polygon) -> list[Po
 
 def _cut(rng: np.random.Generator, cell: Polygon) -> LineString:
     """A line across the cell's longer side, off the middle and a few degrees off the right angle."""
-    corners = np.array(cell.minimum_rotated_rectangle.exterior.coords)
+    corners = shapely.get_coordinates(cell.minimum_rotated_rectangle)
     sides = np.diff(corners, axis=0)[:2]
     longer = int(np.argmax(np.hypot(*sides.T)))
     middle = corners[0] + sides[1 - longer] / 2 + sides[longer] * rng.uniform(0.38, 0.62)

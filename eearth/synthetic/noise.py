@@ -33,4 +33,4 @@ def smooth_field(rng: np.random.Generator, side: int, *, scale: float, roughness
 
 def rising(value: NDArray[np.floating]) -> NDArray[np.floating]:
     """The logistic step from 0 to 1, without overflow far from the step."""
-    return 1 / (1 + np.exp(-np.clip(value, -40, 40)))
+    return np.asarray(1 / (1 + np.exp(-np.clip(value, -40, 40))))

@@ -7,7 +7,6 @@ meadow looks like a catch crop. The course over the year does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import numpy as np
 from eearth.synthetic.noise import rising, smooth_field
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,6 +41,7 @@ SURFACES = {
 NAMES = tuple(SURFACES)
 SPECTRA = np.array(list(SURFACES.values()), dtype=np.float32)
 GREEN = ("crop", "broad crop", "grass", "broadleaf", "conifer")
+HALF = 0.5  # of the fields, for what a farmer may do or leave
 NEVER = 999.0  # a day of the year that does not come
 
 
@@ -121,7 +121,7 @@ def shares(classes: Sequence[str], traits: Traits, day: float) -> Array:
 def _autumn(traits: Traits, d: Array, tilled: Array) -> Array:
     """Green after the harvest: half of the fields get a catch crop in August, the others winter corn in October."""
     catch = 0.7 * rising((d - 252) / 6) * (1 - 0.5 * rising((d - 325) / 8))
-    return tilled * np.where(traits.habit[:, 1] < 0.5, catch, 0.3 * rising((d - 296) / 7))  # noqa: PLR2004
+    return tilled * np.where(traits.habit[:, 1] < HALF, catch, 0.3 * rising((d - 296) / 7))
 
 
 def _winter_cereal(traits: Traits, day: float) -> dict[str, Array]:
@@ -148,7 +148,7 @@ def _rapeseed(traits: Traits, day: float) -> dict[str, Array]:
 
 def _winter_cover(traits: Traits, d: Array) -> dict[str, Array]:
     """Before a summer crop: half of the fields carry a catch crop until spring, the others old straw."""
-    covered = traits.habit[:, 1] < 0.5  # noqa: PLR2004
+    covered = traits.habit[:, 1] < HALF
     left = 1 - rising((d - 100) / 3)
     return {"crop": np.where(covered, 0.4, 0.08) * left, "straw": np.where(covered, 0.1, 0.25) * left}
 
@@ -158,7 +158,7 @@ def _maize(traits: Traits, day: float) -> dict[str, Array]:
     before = _winter_cover(traits, d)
     standing = 0.95 * traits.vigour * rising((d - 173) / 8)
     ripe, harvested = rising((d - 252) / 7), rising((d - 266 - 20 * traits.habit[:, 0]) / 1.5)
-    sown = harvested * np.where(traits.habit[:, 2] < 0.5, 0.3 * rising((d - 312) / 7), 0)  # noqa: PLR2004
+    sown = harvested * np.where(traits.habit[:, 2] < HALF, 0.3 * rising((d - 312) / 7), 0)
     straw = before["straw"] + standing * ripe * (1 - harvested) + 0.25 * harvested
     return {"crop": before["crop"] + standing * (1 - ripe) * (1 - harvested) + sown, "straw": straw}
 

@@ -2,13 +2,14 @@
 
 It lets the demo run without a network, and tests know what is right. The difficulties are those of real data: fields
 of one class differ in season, vigour, soil and colour; clouds, shadows and a swath's edge hide a good half of the
-pixels; the scene classification has flaws; half of the scenes' DN come with another offset than the catalog says.
+pixels; the scene classification has flaws; most products' DN do not have the offset that the catalog states.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,32 +18,19 @@ from eearth.errors import UsageError
 from eearth.events import Advanced, Finished, Report, Started, silent
 from eearth.synthetic import phenology
 from eearth.synthetic.acquisitions import TRACK, Acquisition, schedule
-from eearth.synthetic.catalog import (
-    COLLECTION,
-    TEN_METRES,
-    Place,
-    Scene,
-    encode,
-    write_collection,
-    write_labels,
-    write_raster,
-    write_region,
-    write_scene,
-)
-from eearth.synthetic.landscape import CLASSES, HEADLAND, Landscape, lay_out, polygons_of
+from eearth.synthetic.catalog import COLLECTION, TEN_METRES, Scene, encode, write_collection, write_scene
+from eearth.synthetic.landscape import CLASSES, Landscape, lay_out
+from eearth.synthetic.place import Place, write_raster
+from eearth.synthetic.reference import survey, write_labels, write_region
 from eearth.synthetic.sky import Sky, classify, covered_by_snow, sun_position, through_sky
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
-    from shapely.geometry import Polygon
 
     Array = NDArray[np.floating]
 
 SMALLEST, LARGEST = 96, 2048  # pixels a side: room for a few objects of each class; a few gigabytes of memory
-SURVEYED = 0.6  # share of each class's objects that the survey visits
-SMALLEST_SURVEYED = 900.0  # square metres
+MOSTLY_ROOF = 0.5  # share of a pixel under roofs that dazzles the scene classification
 # Share of a pixel's signal that comes from each of its two neighbours along a row or column: a modulation of
 # 1 - 4 * SPREAD = 0.4 at the Nyquist frequency, 0.26 with the pixel's own 0.64; Sentinel-2 is specified to 0.15..0.30.
 SPREAD = 0.15
@@ -100,7 +88,12 @@ def simulate(
         report(Advanced(task="simulate"))
     report(Finished(task="simulate"))
     catalog = write_collection(folder / COLLECTION, items, place)
-    return _write_reference(folder, catalog, place, landscape, seed=seed)
+    paths = SimulatedRegion(catalog, folder / "region.geojson", folder / "labels.gpkg", folder / "truth.tif")
+    write_region(paths.region, place)
+    write_raster(paths.truth, landscape.truth, place.transform())
+    polygons, classes = survey(place, landscape, np.random.default_rng([seed, 9]))
+    write_labels(paths.labels, [place.utm(polygon) for polygon in polygons], classes)
+    return paths
 
 
 @dataclass(frozen=True)
@@ -160,12 +153,14 @@ class World:
             cloud=_halved(cloud),
             shade=_halved(shade),
             snow=_halved(snow),
-            roof=_halved(roof) > 0.5,  # noqa: PLR2004
+            roof=_halved(roof) > MOSTLY_ROOF,
         )
         return Scene(acquisition, sun, _assets(self.place, acquisition, sensed, scl))
 
 
-def _assets(place: Place, acquisition: Acquisition, sensed: Array, scl: NDArray[np.uint8]) -> dict[str, Array]:
+def _assets(
+    place: Place, acquisition: Acquisition, sensed: Array, scl: NDArray[np.uint8]
+) -> dict[str, NDArray[np.integer]]:
     """DN of every asset: 10 m bands as sensed, 20 m bands as means of 2 x 2 pixels, nothing outside the swath."""
     seen = _seen(place, acquisition)
     fine = seen.repeat(2, axis=0).repeat(2, axis=1)
@@ -210,29 +205,3 @@ def _halved(image: Array) -> Array:
     """Means of 2 x 2 pixels over the first two axes."""
     rows, columns = image.shape[0] // 2, image.shape[1] // 2
     return np.asarray(image.reshape(rows, 2, columns, 2, *image.shape[2:]).mean(axis=(1, 3)))
-
-
-def _write_reference(
-    folder: Path, catalog: Path, place: Place, landscape: Landscape, *, seed: int
-) -> SimulatedRegion:
-    """Write the region of interest, the survey and the truth."""
-    paths = SimulatedRegion(catalog, folder / "region.geojson", folder / "labels.gpkg", folder / "truth.tif")
-    write_region(paths.region, place)
-    write_raster(paths.truth, landscape.truth, place.transform())
-    polygons, classes = _survey(place, landscape, np.random.default_rng([seed, 9]))
-    write_labels(paths.labels, [place.utm(polygon) for polygon in polygons], classes)
-    return paths
-
-
-def _survey(
-    place: Place, landscape: Landscape, rng: np.random.Generator
-) -> tuple[list[Polygon], list[str]]:
-    """Some objects of every class, drawn a little inside their edges, as a surveyor does."""
-    inside = [polygon.buffer(-HEADLAND).intersection(place.region) for polygon in landscape.polygons]
-    visible = np.array([shape.area >= SMALLEST_SURVEYED for shape in inside])
-    chosen: list[int] = []
-    for name in CLASSES:
-        candidates = np.flatnonzero(visible & (np.array(landscape.classes) == name))
-        chosen += rng.permutation(candidates)[: math.ceil(SURVEYED * candidates.size)].tolist()
-    parts = [(part, landscape.classes[index]) for index in sorted(chosen) for part in polygons_of(inside[index], SMALLEST_SURVEYED)]
-    return [part for part, _ in parts], [name for _, name in parts]

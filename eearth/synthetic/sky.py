@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eearth.synthetic.landscape import PIXEL
 from eearth.synthetic.noise import smooth_field
@@ -14,8 +16,6 @@ from eearth.synthetic.phenology import BANDS
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from numpy.typing import NDArray
 
     Array = NDArray[np.floating]
 
@@ -30,6 +30,10 @@ SHADE = np.array((0.48, 0.54, 0.60, 0.62, 0.65, 0.66, 0.68, 0.68, 0.74, 0.76), d
 CLOUD_HEIGHT = 900.0  # metres above ground: low fair-weather clouds, so that shadows stay inside a small region
 REACH = 512  # pixels of sky beyond the region: more than the longest shadow, that of the winter solstice
 EDGE = 0.7  # standard deviations of the cloud field between clear sky and full opacity
+
+# Where the classifier draws its lines: opacity of cloud and of shadow, NDVI, reflectance in the near infrared.
+CLOUD_CLASSES = ((0.05, 7), (0.10, 10), (0.25, 8), (0.55, 9))
+THIN, SHADED, SNOWY, GREEN, DARK = 0.6, 0.25, 0.5, 0.4, 0.08
 
 # The classifier's flaws, as shares; real Sen2Cor masks are several times worse at thin cloud.
 MISSED = 0.08  # of thin cloud and of shadow, in patches: shown as what lies below
@@ -117,10 +121,9 @@ def classify(
     10 cirrus, 11 snow.
     """
     ground = _ground(reflectance, snow)
-    thin = cloud < 0.6  # noqa: PLR2004
-    missed = thin & (smooth_field(rng, cloud.shape[0], scale=4.0) > _upper_quantile(MISSED))
-    scene = np.where(shade > 0.25, 3, ground)  # noqa: PLR2004
-    for opacity, label in ((0.05, 7), (0.10, 10), (0.25, 8), (0.55, 9)):
+    missed = (cloud < THIN) & (smooth_field(rng, cloud.shape[0], scale=4.0) > _upper_quantile(MISSED))
+    scene = np.where(shade > SHADED, 3, ground)
+    for opacity, label in CLOUD_CLASSES:
         scene = np.where(cloud > opacity, label, scene)
     scene = np.where(missed, ground, scene)
     luck = rng.random(cloud.shape)
@@ -132,12 +135,10 @@ def _ground(reflectance: Array, snow: Array) -> NDArray[np.integer]:
     """Classes of the surface from what the sensor sees, so that thin cloud and shadow mislead it."""
     green, red, nir = (reflectance[..., BANDS.index(name)] for name in ("green", "red", "nir"))
     ndvi = (nir - red) / np.maximum(nir + red, 1e-6)
-    bare = np.where(nir < 0.08, np.where(green > 0.7 * nir, 6, 2), 5)  # noqa: PLR2004
-    return np.where(snow > 0.5, 11, np.where((ndvi > 0.4) & (bare == 5), 4, bare))  # noqa: PLR2004
+    bare = np.where(nir < DARK, np.where(green > 0.7 * nir, 6, 2), 5)
+    return np.where(snow > SNOWY, 11, np.where((ndvi > GREEN) & (nir >= DARK), 4, bare))
 
 
 def _upper_quantile(share: float) -> float:
     """The value that a standard Gaussian exceeds with probability `share`."""
-    from statistics import NormalDist
-
     return NormalDist().inv_cdf(1 - share)

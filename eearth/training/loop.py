@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from eearth.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -123,3 +125,16 @@ def update(optimizer: torch.optim.Optimizer, loss: torch.Tensor, factor: float) 
 def half_precision(device: torch.device) -> torch.autocast:
     """bfloat16 on a GPU, float32 elsewhere."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a setting: `auto` is the first GPU if there is one.
+
+    Raises:
+        UsageError: A GPU is asked for where there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        msg = "expected a CUDA device for --device cuda, found none: use --device cpu"
+        raise UsageError(msg)
+    return torch.device("cuda" if available and name != "cpu" else "cpu")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 TASK = "Pre-training"
 
+# No pixel may be left without negatives: the exclusion reaches no farther than this share of a region's shorter side.
+LARGEST_EXCLUSION = 0.25
+
 
 def new_encoder(series: Sequence[Series], settings: PretrainSettings, *, seed: int) -> Encoder:
     """A fresh encoder for the regions' bands, with their band statistics.
@@ -74,13 +77,14 @@ def pretrain(
     device = torch.device(device)
     regions = [one.in_memory() for one in series]
     state = _start(new_encoder(regions, settings, seed=seed), settings, seed, device, checkpoint)
+    exclusion = torch.tensor([min(settings.exclusion, LARGEST_EXCLUSION * min(one.shape)) for one in regions])
     report(Started(task=TASK, total=settings.steps, unit="step", done=state.step))
 
     def make(step: int) -> Pairs:
         return _batch(regions, state.modules["encoder"], settings, seed, step)
 
     for step, pairs in prefetched(make, state.step, settings.steps):
-        loss = _loss(state.modules, pairs, settings, device)
+        loss = _loss(state.modules, pairs, settings, exclusion, device)
         update(state.optimizer, loss, learning_rate_factor(step, settings.steps))
         state.step = step + 1
         state.history.append({"step": step + 1, "loss": loss.item()})
@@ -127,10 +131,11 @@ def _batch(
     return pairs._replace(chips=change_radiometry(pairs.chips, radiometry, mean, std, random))
 
 
-def _loss(modules: nn.ModuleDict, pairs: Pairs, settings: PretrainSettings, device: torch.device) -> torch.Tensor:
+def _loss(
+    modules: nn.ModuleDict, pairs: Pairs, settings: PretrainSettings, exclusion: torch.Tensor, device: torch.device
+) -> torch.Tensor:
     with half_precision(device):
         features = modules["encoder"](pairs.chips.to(device))
         first, second = modules["projector"](pairs._replace(pixels=pairs.pixels.to(device)).to_ground(features))
-    return info_nce(
-        first, second, pairs.place.to(device), temperature=settings.temperature, exclusion=settings.exclusion
-    )
+    radius = exclusion[pairs.place[:, 0]].to(device)
+    return info_nce(first, second, pairs.place.to(device), temperature=settings.temperature, exclusion=radius)

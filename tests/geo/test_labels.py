@@ -360,6 +360,12 @@ def test_customary_colours() -> None:
     assert not set(colours[4:]) & {"#0064c8", "#f0f0f0", "#b4b4b4"}
 
 
+def test_classes_of_one_kind_get_shades_of_its_colour() -> None:
+    pine, oak, meadow, grass = class_colours(["pine forest", "oak forest", "meadow", "grass"])
+    assert (pine, meadow) == ("#006400", "#ffff4c")
+    assert (oak, grass) == ("#4c924c", "#b2b235")
+
+
 @given(st.lists(st.sampled_from(["forest", "water", "crop", "bare", "x", "y"]), max_size=12))
 def test_colours_are_unique_and_always_the_same(names: list[str]) -> None:
     colours = class_colours(names)

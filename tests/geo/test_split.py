@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from eearth.errors import LabelError, UsageError
 from eearth.events import Event, Warned
+from eearth.geo.distance import nearest
 from eearth.geo.grid import Grid
 from eearth.geo.split import Split, split_blocks
 
@@ -161,6 +162,40 @@ def test_a_class_in_two_distant_blocks_is_trained_and_tested(seed: int) -> None:
     labels[8:12, 8:12] = labels[88:92, 88:92] = 5
     found = split(labels, seed=seed)
     assert {1, 3} <= set(np.unique(found.part[labels == 5]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_several_classes_at_corners_of_blocks_all_survive_the_buffer(seed: int) -> None:
+    labels = np.ones((100, 100), np.uint8)
+    for code, (row, col) in enumerate([(20, 20), (20, 60), (60, 20), (60, 60)], start=2):
+        labels[row : row + 2, col : col + 2] = code
+    found = split(labels, seed=seed)
+    assert all((found.part[labels == code] == 1).any() for code in range(1, 6))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_many_classes_of_two_blocks_are_all_trained_and_tested(seed: int) -> None:
+    labels = np.zeros((100, 100), np.uint8)
+    for code in range(1, 13):
+        row, col = divmod(code - 1, 5)
+        labels[20 * row : 20 * row + 15, 20 * col : 20 * col + 15] = code
+        row, col = divmod(code + 12, 5)
+        labels[20 * row : 20 * row + 2, 20 * col : 20 * col + 2] = code
+    found = split(labels, block_size=200, buffer=0, seed=seed)
+    assert all({1, 3} <= set(np.unique(found.part[labels == code])) for code in range(1, 13))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 12))
+def test_distances_do_not_depend_on_windows(seed: int, window: int) -> None:
+    rng = np.random.default_rng(seed)
+    targets, sources = rng.random((2, 40, 33)) < 0.004
+    targets[rng.integers(40), rng.integers(33)] = sources[rng.integers(40), rng.integers(33)] = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eearth.geo.distance.WINDOW", window)
+        found = nearest(targets, sources, (2.0, 3.0), 1.0)
+    where = [np.argwhere(mask) * (2.0, 3.0) for mask in (targets, sources)]
+    assert found == pytest.approx(cKDTree(where[0]).query(where[1])[0].min())
 
 
 def test_seeds_give_different_splits() -> None:

@@ -37,6 +37,8 @@ EXTENSIONS = (
 # Multihash prefix of a sha256 digest: code 0x12, length 0x20 (https://github.com/multiformats/multihash).
 MULTIHASH_SHA256 = "1220"
 
+NO_DATA = "no_data"
+
 # Decimals of longitude and latitude: a centimetre on the ground.
 DEGREE_DECIMALS = 7
 
@@ -74,46 +76,49 @@ class Asset:
 
 def landcover_asset(path: Path, grid: Grid, classes: Sequence[MapClass]) -> Asset:
     """The class map, as `LandCoverWriter` leaves it, with its legend."""
-    legend = [{"value": 0, "name": "no_data", "title": "no data", "nodata": True}]
+    legend = [{"value": 0, "name": NO_DATA, "title": "no data", "nodata": True}]
     names = _identifiers(classes)
     legend += [
         {"value": entry.code, "name": name, "title": entry.name, "color_hint": entry.colour.removeprefix("#").upper()}
         for entry, name in zip(classes, names, strict=True)
     ]
-    band = {"name": "landcover", "description": "Land cover class"}
-    raster = _raster_band(grid, nodata=0)
-    fields = {"bands": [band], "raster:bands": [raster], "classification:classes": legend}
+    bands = [_band("landcover", "Land cover class", nodata=0)]
+    fields = _bands(bands, grid) | {"classification:classes": legend}
     return Asset(path, "Land cover", COG, ("data",), fields)
 
 
 def confidence_asset(path: Path, grid: Grid) -> Asset:
     """Confidence and number of observations, as `LandCoverWriter` leaves them."""
     bands = [
-        {"name": "confidence", "description": "Probability of the mapped class in percent; 0: never observed"},
-        {"name": "observations", "description": "Number of clear observations; 0: never observed"},
+        _band("confidence", "Probability of the mapped class; 0: never observed", nodata=OUTSIDE, unit="percent"),
+        _band("observations", "Number of clear observations; 0: never observed", nodata=OUTSIDE, unit="count"),
     ]
-    rasters = [_raster_band(grid, nodata=OUTSIDE) | {"unit": unit} for unit in ("percent", "count")]
     title = "Confidence and number of clear observations"
-    return Asset(path, title, COG, ("metadata", "confidence"), {"bands": bands, "raster:bands": rasters})
+    return Asset(path, title, COG, ("metadata", "confidence"), _bands(bands, grid))
 
 
-def _raster_band(grid: Grid, *, nodata: int) -> dict[str, Any]:
-    return {
-        "data_type": "uint8",
-        "nodata": nodata,
-        "sampling": "area",
-        "spatial_resolution": round(grid.pixel_metres, 6),
-    }
+def _band(name: str, description: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "description": description, "data_type": "uint8", **fields}
+
+
+def _bands(bands: Sequence[dict[str, Any]], grid: Grid) -> dict[str, Any]:
+    """Bands in the words of STAC 1.1, and of the raster extension before it, which more programs read."""
+    placed = {"sampling": "area", "spatial_resolution": round(grid.pixel_metres, 6)}
+    shared = ("data_type", "nodata", "unit")
+    older = [{key: band[key] for key in shared if key in band} | placed for band in bands]
+    return {"bands": list(bands), "raster:bands": older}
 
 
 def _identifiers(classes: Sequence[MapClass]) -> list[str]:
     """Class names in the letters that the classification extension allows (0-9 A-Z a-z - _), all different."""
-    names: list[str] = []
+    names = [NO_DATA]
     for entry in classes:
         letters = unicodedata.normalize("NFKD", entry.name).encode("ascii", "ignore").decode()
-        name = re.sub(r"[^0-9A-Za-z]+", "_", letters).strip("_").lower()
-        names.append(name if name and name not in [*names, "no_data"] else f"{name or 'class'}_{entry.code}")
-    return names
+        name = re.sub(r"[^0-9A-Za-z]+", "_", letters).strip("_").lower() or f"class_{entry.code}"
+        while name in names:
+            name += f"_{entry.code}"
+        names.append(name)
+    return names[1:]
 
 
 def write_item(

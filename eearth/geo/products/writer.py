@@ -42,6 +42,9 @@ PROGRESS = "progress.json"
 BLOCK = 512
 SMALL_BLOCK = 256
 
+# GDAL's default is to keep blocks up to 5 % of the machine's memory. Every block is used once here: few will do.
+CACHE_BYTES = 64 * 2**20
+
 
 class LandCoverWriter:
     """The two rasters of a map, `landcover.tif` and `confidence.tif`, exactly on a grid.
@@ -168,7 +171,7 @@ class LandCoverWriter:
         """
         _overwrite(self._partial[LANDCOVER], window, prediction.landcover[np.newaxis])
         _overwrite(self._partial[CONFIDENCE], window, np.stack([prediction.confidence, prediction.observations]))
-        self._note(index + 1)
+        self._note(index + 2)
 
     def finish(self) -> tuple[Path, Path]:
         """Write the cloud-optimised files, check them against what was collected, and remove the unfinished ones.
@@ -218,11 +221,14 @@ class LandCoverWriter:
 def _writing(path: Path) -> Iterator[None]:
     """Say it in one line where writing fails; GDAL's own lines go to rasterio's log."""
     try:
-        with rasterio.Env():
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             yield
     except (CPLE_BaseError, RasterioError, OSError) as error:
         free = shutil.disk_usage(path if path.is_dir() else path.parent).free / 1e6
-        msg = f"could not write {path} ({error.__cause__ or error}), {free:.0f} MB are free there: make room and run the command again"
+        msg = (
+            f"could not write {path} ({error.__cause__ or error}), {free:.0f} MB are free there: "
+            "make room and run the command again"
+        )
         raise DiskError(msg) from error
 
 
