@@ -13,9 +13,8 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
-import click
 import typer
 
 from eearth.config import Settings, describe, resolve, setting_names, setting_types
@@ -36,6 +35,9 @@ STAGES = {
     "predict": "eearth.stages.predict",
 }
 
+# typer brings its own copy of click or uses the installed one, by its version: its root of errors is asked of itself.
+MISUSE = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED_DISK = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -45,7 +47,7 @@ app = typer.Typer(
     "satellite image time series, then few labels.\n\nEach stage writes its artifacts into the workspace and reads "
     "those of earlier stages: download, rasterize, pretrain, finetune, predict. Every command can be interrupted: the "
     "same command goes on where it stopped.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -186,23 +188,24 @@ def _show_version(value: bool) -> None:  # noqa: FBT001 - the signature of a typ
 
 @app.callback()
 def _main(
+    context: typer.Context,
     *,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
 
 
 def main() -> None:
     """Run the command line: the one error boundary."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        _fail("interrupted; the same command continues where it stopped", 1)
-    except click.ClickException as error:
-        _fail(error.format_message(), 2 if isinstance(error, click.UsageError) else error.exit_code)
-    except KeyboardInterrupt:
+    except MISUSE as error:
+        _fail(error.format_message(), 2)
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; the same command continues where it stopped", 1)
     except EearthError as error:
         _fail(str(error), error.exit_code)

@@ -7,6 +7,7 @@ the stage's table in the workspace's `eearth.toml`, and its default.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 import types
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from eearth.errors import UsageError
+from eearth.manifest import redacted
 
 SETTINGS_FILE = "eearth.toml"
 
@@ -39,7 +41,7 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False, metadata={"hidden": True})
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready settings."""
+        """JSON-ready settings, without secrets in addresses."""
         return {name: _plain(getattr(self, name)) for name in setting_names(type(self))}
 
     def __post_init__(self) -> None:
@@ -178,9 +180,12 @@ def _one_of(raw: Any, choices: tuple[Any, ...]) -> Any:
 def _scalar(raw: Any, kind: Any) -> Any:
     if kind is bool:
         return raw if isinstance(raw, bool) else BOOLEANS[str(raw).lower()]
-    if isinstance(raw, bool) or (kind is int and isinstance(raw, float)):
+    if isinstance(raw, bool | list | dict) or (kind is int and isinstance(raw, float)):
         raise TypeError(raw)
-    return kind(str(raw)) if kind is Path else kind(raw)
+    value = kind(str(raw)) if kind is Path else kind(raw)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(raw)
+    return value
 
 
 def describe(kind: Any) -> str:
@@ -198,4 +203,6 @@ def describe(kind: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
+    if isinstance(value, str) and "://" in value:
+        return redacted(value)
     return str(value) if isinstance(value, Path) else value

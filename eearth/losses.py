@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def info_nce(
@@ -47,29 +53,24 @@ def info_nce(
             total = total + checkpoint(
                 _chunk_loss,
                 query[rows],
-                key,
                 key[rows],
-                place[rows],
-                place,
-                temperature,
-                exclusion,
+                key,
+                near=partial(_near, place[rows], exclusion[rows], place),
+                temperature=temperature,
                 use_reentrant=False,
             )
     return total / (2 * len(first))
 
 
-def _chunk_loss(
-    query: Tensor, keys: Tensor, own: Tensor, here: Tensor, place: Tensor, temperature: float, exclusion: Tensor
-) -> Tensor:
-    """Summed InfoNCE of some rows against all keys."""
-    logits = (query @ keys.T) / temperature
-    logits = logits.masked_fill(_near(here, place, exclusion), -torch.inf)
+def _chunk_loss(query: Tensor, own: Tensor, keys: Tensor, *, near: Callable[[], Tensor], temperature: float) -> Tensor:
+    """Summed InfoNCE of some rows against all keys but the near ones."""
+    logits = (query @ keys.T / temperature).masked_fill(near(), -torch.inf)
     positive = (query * own).sum(dim=1) / temperature
-    # softplus(lse − p) = log(exp(p) + Σ exp(negative)) − p; a row without negatives has lse = −inf and adds nothing.
+    # softplus(l − p) = log(exp(p) + exp(l)) − p, with l = log Σ exp(negative); −inf where there is no negative.
     return F.softplus(torch.logsumexp(logits, dim=1) - positive).sum()
 
 
-def _near(here: Tensor, place: Tensor, exclusion: Tensor) -> Tensor:
+def _near(here: Tensor, exclusion: Tensor, place: Tensor) -> Tensor:
     """Which places are the same region's and not farther than `exclusion`: (row, place) bool."""
     region, row, col = (here[:, None, axis] - place[None, :, axis] for axis in range(3))
     return (region == 0) & (row.abs() <= exclusion[:, None]) & (col.abs() <= exclusion[:, None])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,11 @@ class Manifest:
             msg = f"{path} does not match its own digest, it was edited: remove {folder} and run the stage again"
             raise WorkspaceError(msg)
         return manifest
+
+
+def redacted(text: str) -> str:
+    """The text without the parts of its addresses that may be secret: query strings, and names before an @."""
+    return re.sub(r"(?<=://)[^/@\s]*@|\?[^\s'\")]*", "", text)
 
 
 def write_json(path: Path, data: Any) -> None:

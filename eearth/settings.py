@@ -151,9 +151,9 @@ class PredictSettings(Settings):
         None, text="Another workspace, or a model file. Default: this workspace's finetune/model.safetensors."
     )
     output: Path | None = setting(None, text="Copy the map to this GeoTIFF, with its side files beside it.")
-    window_size: int = setting(128, least=16, text="Side of the windows that the network sees, a multiple of 4.")
-    batch_size: int = setting(4, least=1, text="Windows in the network at the same time.")
-    tile_size: int = setting(512, least=64, text="Side of the tiles that are finished one by one.")
+    window_size: int = setting(192, least=16, text="Side of the windows that the network sees, a multiple of 4.")
+    batch_size: int = setting(2, least=1, text="Windows in the network at the same time.")
+    tile_size: int = setting(1024, least=64, text="Side of the tiles that are finished one by one.")
     workers: int = setting(8, least=1, text="Assets read at the same time, where imagery must be fetched.")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.")
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from eearth.data.series import Chips, join
+from eearth.data.series import Chips, Series, join
 from eearth.data.views import Turn
 from eearth.errors import LabelError
 from eearth.geo.grid import Window
@@ -16,10 +17,7 @@ from eearth.geo.grid import Window
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor
-
-    from eearth.data.series import Series
 
 TRAIN, VALIDATION, TEST = 1, 2, 3
 
@@ -77,7 +75,7 @@ def choose_labels(
     Returns:
         (y, x), True = may be learnt from.
     """
-    train = (split == TRAIN) & (labels > 0)
+    train: NDArray[np.bool_] = (split == TRAIN) & (labels > 0)
     if per_class is None:
         return train
     chosen = np.zeros(labels.shape, bool)
@@ -107,13 +105,9 @@ class LabelledPixels:
         self.regions = regions
         index = np.full(256, -1, np.int64)
         index[list(classes)] = np.arange(len(classes))
-        self.targets = [
-            np.where(mask, index[region.labels], -1) for region, mask in zip(regions, chosen, strict=True)
-        ]
+        self.targets = [np.where(mask, index[region.labels], -1) for region, mask in zip(regions, chosen, strict=True)]
         places = [np.argwhere(target >= 0) for target in self.targets]
-        self.places = np.concatenate(
-            [np.insert(found, 0, number, axis=1) for number, found in enumerate(places)]
-        )
+        self.places = np.concatenate([np.insert(found, 0, number, axis=1) for number, found in enumerate(places)])
         of_class = np.concatenate([target[target >= 0] for target in self.targets])
         if not len(of_class):
             msg = "expected labelled training pixels under clear imagery, found none: see `eearth rasterize`"

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eearth.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from eearth.geo.grid import Window
 
@@ -87,7 +86,8 @@ class Series:
         """Day of the year of each acquisition, 1..366, shape (time,)."""
         dates = self.times.astype("datetime64[D]")
         first = dates.astype("datetime64[Y]").astype("datetime64[D]")
-        return ((dates - first).astype(np.int64) + 1).astype(np.float32)
+        days: NDArray[np.float32] = ((dates - first).astype(np.int64) + 1).astype(np.float32)
+        return days
 
     def between(self, start: np.datetime64, end: np.datetime64) -> Series:
         """The acquisitions of [start, end), loaded into memory."""
@@ -201,7 +201,9 @@ def _clear_pixels(series: Series, bands: Sequence[str], seed: int) -> NDArray[np
     height, width = (min(STATISTICS_WINDOW_SIZE, side) for side in series.shape)
     found = []
     for _ in range(STATISTICS_WINDOWS):
-        row, col = (int(random.integers(0, side - size + 1)) for side, size in zip(series.shape, (height, width), strict=True))
+        row, col = (
+            int(random.integers(0, side - size + 1)) for side, size in zip(series.shape, (height, width), strict=True)
+        )
         values, valid = series.read(Window(row, col, height, width), bands)
         pixels = values.transpose(0, 2, 3, 1)[valid]
         found.append(pixels[:: max(1, len(pixels) // 2048)])

@@ -1,7 +1,7 @@
 """Two views of each place, and the geometry that links them.
 
-A view carries where it was cut and how it was turned. Its features are brought back to ground orientation before any two
-views are compared; nothing is ever found again by looking at pixels.
+A view carries where it was cut and how it was turned. Its features are brought back to ground orientation before any
+two views are compared; nothing is ever found again by looking at pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eearth.data.series import Chips, join
 from eearth.geo.grid import Window
@@ -18,7 +19,6 @@ from eearth.geo.grid import Window
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from eearth.data.series import Series
@@ -105,7 +105,7 @@ class Pairs(NamedTuple):
     def to_ground(self, features: Tensor) -> Tensor:
         """Features (2 * pair, feature, y, x) as the chips lie → (2, pixel, feature) at the same places."""
         ground = torch.stack([turn.undo(chip) for turn, chip in zip(self.turns, features, strict=True)])
-        flat = ground.unflatten(0, (2, -1)).permute(0, 1, 3, 4, 2).flatten(1, 3)
+        flat = ground.reshape(2, -1, *ground.shape[1:]).permute(0, 1, 3, 4, 2).flatten(1, 3)
         return torch.stack([flat[side][self.pixels[side]] for side in (0, 1)])
 
 
@@ -137,7 +137,7 @@ def draw_pairs(
     views = [pair[side] for side in (0, 1) for pair in drawn]
     chips = join([_cut(series, view, bands) for view in views])
     clear = chips.valid.any(dim=1).numpy()
-    picked = [_pick(pair, clear[i], clear[pairs + i], i, pixels, random) for i, pair in enumerate(drawn)]
+    picked = [_pick(pair, clear[i], clear[pairs + i], i, most=pixels, random=random) for i, pair in enumerate(drawn)]
     index = np.concatenate([pick[0] for pick in picked], axis=1)
     place = np.concatenate([pick[1] for pick in picked])
     if shuffle:
@@ -170,7 +170,11 @@ def split_dates(count: int, most: int, random: np.random.Generator) -> tuple[NDA
         return np.zeros(1, np.intp), np.zeros(1, np.intp)
     order = random.permutation(count)
     halves = order[: count // 2], order[count // 2 :]
-    one, two = (np.sort(half[: int(random.integers((share + 1) // 2, share + 1))]) for half in halves for share in [min(len(half), most)])
+    one, two = (
+        np.sort(half[: int(random.integers((share + 1) // 2, share + 1))])
+        for half in halves
+        for share in [min(len(half), most)]
+    )
     return one, two
 
 
@@ -183,6 +187,7 @@ def _pick(
     first: NDArray[np.bool_],
     second: NDArray[np.bool_],
     number: int,
+    *,
     most: int,
     random: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -194,9 +199,7 @@ def _pick(
     seen = first[rows - one.row, cols - one.col] & second[rows - two.row, cols - two.col]
     chosen = random.permutation(np.flatnonzero(seen))[:most]
     rows, cols = rows[chosen], cols[chosen]
-    index = [
-        (number * window.height + rows - window.row) * window.width + cols - window.col for window in (one, two)
-    ]
+    index = [(number * window.height + rows - window.row) * window.width + cols - window.col for window in (one, two)]
     return np.stack(index), np.stack([np.full_like(rows, pair[0].region), rows, cols], axis=1)
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rasterio.crs import CRS
 
-from eearth.settings import DownloadSettings
 from eearth.errors import DiskError, SourceError, UsageError
 from eearth.events import Advanced, Finished, Note, Report, Started, Warned, silent
 from eearth.geo.aoi import Region, parse_crs
@@ -30,11 +29,12 @@ from eearth.geo.scenes import (
     acquisitions,
     prepare_scene,
     read_block,
-    sample_grid,
+    sample_grids,
     without_duplicates,
 )
 from eearth.geo.stac import Found, Search, parse_time, search
 from eearth.manifest import write_json
+from eearth.settings import DownloadSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -159,9 +159,9 @@ def check_disk(folder: Path, grid: Grid, *, dates: int, bands: int, itemsize: in
 
 
 def _prepare(items: list[pystac.Item], grid: Grid, settings: DownloadSettings, report: Report) -> list[Acquisition]:
-    sample = sample_grid(grid)
+    samples = sample_grids(grid)
     with ThreadPoolExecutor(settings.workers) as pool:
-        scenes = list(pool.map(lambda item: prepare_scene(item, settings.bands, settings.mask_asset, sample), items))
+        scenes = list(pool.map(lambda item: prepare_scene(item, settings, samples), items))
     unmasked = [scene.item.id for scene in scenes if scene.mask is None]
     if unmasked and settings.mask_asset != "none":
         text = (

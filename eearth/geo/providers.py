@@ -41,6 +41,7 @@ MASK_ASSETS = ("scl", "SCL")
 # Specification Document 14.9): reflectance = (DN - 1000) / 10000.
 OFFSET_BASELINE = 4.0
 BOA_OFFSET = -0.1
+QUANTIFICATION = 1e-4
 # Blue is dark somewhere in every scene: where even its first percentile is this high, the 1000 is still in the numbers.
 OFFSET_SHOWS_FROM_DN = 900
 
@@ -124,7 +125,7 @@ def _describe(item: pystac.Item, key: str, index: int) -> Source:
     return Source(
         href=str(asset.get_absolute_href() or asset.href),
         index=index,
-        scale=float(facts.get("scale", 1.0)),
+        scale=float(facts.get("scale", 1.0 if _baseline(item) is None else QUANTIFICATION)),
         offset=float(facts.get("offset", 0.0)),
         nodata=float(facts["nodata"]) if "nodata" in facts else None,
         dtype=facts.get("data_type"),
@@ -202,7 +203,11 @@ def decide_offset(item: pystac.Item, announced: Source, first_percentile: Callab
 
 
 def _baseline(item: pystac.Item) -> float | None:
-    text = item.properties.get("s2:processing_baseline") or item.properties.get("processing:version")
+    """The processing baseline of a Sentinel-2 item; None for other satellites, which number otherwise."""
+    properties = item.properties
+    text = properties.get("s2:processing_baseline")
+    if text is None and str(properties.get("platform") or properties.get("constellation")).startswith("sentinel-2"):
+        text = properties.get("processing:version")
     try:
         return float(str(text))
     except ValueError:

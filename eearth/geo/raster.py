@@ -24,6 +24,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from eearth.errors import EearthError, SourceError, WorkspaceError
 from eearth.geo.grid import Grid
+from eearth.manifest import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -209,11 +210,6 @@ def _reading(href: str, *, fresh: bool) -> Iterator[None]:
 def _is_final(href: str, reason: str) -> bool:
     """A missing or foreign local file will not heal; a URL may, unless the server says 401, 403, 404 or 410."""
     return "://" not in href or re.search(r"response code: (401|403|404|410)", reason) is not None
-
-
-def redacted(text: str) -> str:
-    """The text without query strings, which may be signatures."""
-    return re.sub(r"\?[^\s'\"]*", "", text)
 
 
 def write_raster(path: Path, values: NDArray[Any], grid: Grid, *, nodata: int) -> None:

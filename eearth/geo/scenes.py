@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pystac
+from affine import Affine
 from numpy.typing import NDArray
 from shapely import prepare
 from shapely.geometry import shape
@@ -30,12 +31,16 @@ from eearth.geo.stac import moment_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from eearth.settings import DownloadSettings
+
 
 # Tiles of one pass are sensed seconds to minutes apart, the next pass comes after hours: anything between tells them.
 SAME_PASS = timedelta(minutes=10)
 
-# Side of the sample, in pixels, from which the offset test takes its percentile: ample, and one read.
+# Side of a sample, in pixels, from which the offset test takes its percentile: ample, and one read. A sample with fewer
+# clear pixels than this shows nothing.
 SAMPLE_SIDE = 256
+FEWEST_CLEAR = 100
 
 
 @dataclass(frozen=True)
@@ -95,16 +100,19 @@ def without_duplicates(items: Iterable[pystac.Item]) -> tuple[list[pystac.Item],
     """Keep one item for each (platform, tile, minute): of the highest processing baseline, then the last updated.
 
     Returns:
-        The items kept, in their order, and for each item left out the id of the one that stands for it.
+        The items kept, one a granule in the order of the granules' first items, and for each item left out the id of
+        the one that stands for it.
     """
     groups: dict[tuple[str, str, str], list[pystac.Item]] = defaultdict(list)
     for item in items:
         groups[_granule(item)].append(item)
     replaced: dict[str, str] = {}
+    kept: list[pystac.Item] = []
     for members in groups.values():
         best = max(members, key=_recency)
-        replaced |= {item.id: best.id for item in members if item is not best}
-    return [item for members in groups.values() for item in members if item.id not in replaced], replaced
+        kept.append(best)
+        replaced |= {item.id: best.id for item in members if item.id != best.id}
+    return kept, replaced
 
 
 def _granule(item: pystac.Item) -> tuple[str, str, str]:
@@ -120,31 +128,35 @@ def _recency(item: pystac.Item) -> tuple[str, str, str]:
     return baseline, str(properties.get("updated", "")), item.id
 
 
-def prepare_scene(item: pystac.Item, bands: Sequence[str], mask_asset: str | None, sample: Grid) -> Scene:
+def prepare_scene(item: pystac.Item, settings: DownloadSettings, samples: Sequence[Grid]) -> Scene:
     """Find an item's assets and decide its radiometry.
 
     Args:
         item: The item.
-        bands: Band names, in the cube's order.
-        mask_asset: See `mask_source`.
-        sample: Grid on which the offset test reads the blue band, if it must.
+        settings: Which bands and which mask are wanted.
+        samples: Grids on which the offset test reads the blue band, if it must, until one shows enough clear ground.
 
     Raises:
-        SourceError: A band or the mask is missing, or the test cannot read.
+        SourceError: A band or the mask is missing, or the test cannot find or read the blue band.
     """
-    sources = [with_number_type(band_source(item, band)) for band in bands]
-    blue = sources[bands.index("blue")] if "blue" in bands else sources[0]
+    sources = [with_number_type(band_source(item, band)) for band in settings.bands]
+    mask = mask_source(item, settings.mask_asset)
 
     def first_percentile() -> float | None:
-        pixels = read_onto(blue, sample, "nearest")
-        return float(np.percentile(pixels.values[pixels.observed], 1)) if pixels.observed.any() else None
+        blue = band_source(item, "blue")
+        for sample in samples:
+            pixels = read_onto(blue, sample, "nearest")
+            clear = pixels.values[pixels.observed & _clear(mask, sample, settings.mask_valid)]
+            if clear.size >= FEWEST_CLEAR:
+                return float(np.percentile(clear, 1))
+        return None
 
-    radiometry = decide_offset(item, blue, first_percentile)
+    radiometry = decide_offset(item, sources[0], first_percentile)
     return Scene(
         item=item,
         time=moment_of(item),
         bands=tuple(radiometry.apply(source) for source in sources),
-        mask=mask_source(item, mask_asset),
+        mask=mask,
         radiometry=radiometry,
         footprint=_footprint(item),
     )
@@ -165,10 +177,12 @@ def _footprint(item: pystac.Item) -> BaseGeometry:
     return footprint
 
 
-def sample_grid(grid: Grid) -> Grid:
-    """The centre of a grid, small enough for one quick read."""
+def sample_grids(grid: Grid) -> tuple[Grid, Grid]:
+    """The centre of a grid, small enough for one quick read, and, where that shows nothing, all of it coarsely."""
     height, width = min(grid.height, SAMPLE_SIDE), min(grid.width, SAMPLE_SIDE)
-    return grid.crop(Window((grid.height - height) // 2, (grid.width - width) // 2, height, width))
+    centre = grid.crop(Window((grid.height - height) // 2, (grid.width - width) // 2, height, width))
+    coarse = grid.transform @ Affine.scale(grid.width / width, grid.height / height)
+    return centre, Grid(grid.crs, coarse, height, width)
 
 
 def acquisitions(scenes: Iterable[Scene]) -> list[Acquisition]:
@@ -198,7 +212,8 @@ def read_block(
 ) -> Block:
     """Read one acquisition on one piece of the grid.
 
-    A pixel comes whole from one scene: the first of the pass that observed it in every band.
+    A pixel comes whole from one scene: the first of the pass that observed it in every band. Where none did, it shows
+    what there is of each band, and is not valid.
 
     Raises:
         SourceError: An asset cannot be read.
@@ -214,8 +229,7 @@ def read_block(
             continue
         stored, observed, clear = _read_scene(scene, grid, encoding, mask_valid, resampling)
         fresh = missing & observed.all(axis=0)
-        partly = missing & observed.any(axis=0)
-        values = np.where(observed & partly & (values == encoding.fill), stored, values)
+        values = np.where(fresh | (missing & (values == encoding.fill)), stored, values)
         valid |= fresh & clear
         missing &= ~fresh
         contributed[scene.item.id] = int(fresh.sum()), int((fresh & clear).sum())
@@ -226,15 +240,21 @@ def _read_scene(
     scene: Scene, grid: Grid, encoding: Encoding, mask_valid: Sequence[int], resampling: str
 ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
     """(values (band, y, x), observed (band, y, x), clear (y, x)); values are `fill` where not observed."""
-    clear = np.ones(grid.shape, dtype=bool)
-    if scene.mask is not None:
-        mask = read_onto(scene.mask, grid, "nearest")
-        clear = mask.observed & np.isin(mask.values, mask_valid)
+    clear = _clear(scene.mask, grid, mask_valid)
     pixels = [read_onto(source, grid, resampling) for source in scene.bands]
     observed = np.stack([each.observed for each in pixels])
     stored = np.stack([encode(each.values, source, encoding) for each, source in zip(pixels, scene.bands, strict=True)])
     stored[~observed] = encoding.fill
     return stored, observed, clear
+
+
+def _clear(mask: Source | None, grid: Grid, mask_valid: Sequence[int]) -> NDArray[np.bool_]:
+    """(y, x), True where the mask says clear; everywhere where there is no mask."""
+    if mask is None:
+        return np.ones(grid.shape, dtype=bool)
+    pixels = read_onto(mask, grid, "nearest")
+    clear: NDArray[np.bool_] = pixels.observed & np.isin(pixels.values, mask_valid)
+    return clear
 
 
 def encode(values: NDArray[Any], source: Source, encoding: Encoding) -> NDArray[Any]:

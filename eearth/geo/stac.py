@@ -23,6 +23,7 @@ from shapely.geometry import shape
 
 from eearth.errors import SourceError, UsageError
 from eearth.geo.aoi import Region
+from eearth.manifest import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -149,7 +150,7 @@ def _open(catalog: str) -> pystac.Catalog:
     except SourceError:
         raise
     except Exception as error:  # requests, urllib3, json, pystac: each fails in its own way
-        msg = f"expected a STAC catalog at {catalog}, found: {_reason(error)}"
+        msg = f"expected a STAC catalog at {redacted(catalog)}, found: {_reason(error)}"
         raise SourceError(msg) from error
 
 
@@ -170,7 +171,11 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:200]
+    return redacted(text[0] if text else type(error).__name__)[:200]
+
+
+def _address(catalog: pystac.Catalog) -> str:
+    return redacted(str(catalog.self_href))
 
 
 def _require_collection(client: pystac_client.Client, collection: str) -> None:
@@ -179,10 +184,10 @@ def _require_collection(client: pystac_client.Client, collection: str) -> None:
     except Exception as error:  # the listing is optional in a STAC API; the search will tell
         if "404" in str(error):
             return
-        msg = f"expected the list of collections from {client.self_href}, found: {_reason(error)}"
+        msg = f"expected the list of collections from {_address(client)}, found: {_reason(error)}"
         raise SourceError(msg) from error
     if collection not in known:
-        msg = f"expected the collection {collection!r} at {client.self_href}, found: {', '.join(known) or 'none'}"
+        msg = f"expected the collection {collection!r} at {_address(client)}, found: {', '.join(known) or 'none'}"
         raise SourceError(msg)
 
 
@@ -195,7 +200,7 @@ def _ask(client: pystac_client.Client, collection: str, wanted: Search) -> list[
             return items
         anywhen = next(client.search(collections=[collection], bbox=place, limit=1).items(), None)
     except Exception as error:
-        msg = f"the search at {client.self_href} failed: {_reason(error)}"
+        msg = f"the search at {_address(client)} failed: {_reason(error)}"
         raise SourceError(msg) from error
     if anywhen is None:
         west, south, east, north = place
@@ -221,7 +226,7 @@ def _walk(catalog: pystac.Catalog, collection: str | None) -> tuple[str, list[py
     except SourceError:
         raise
     except Exception as error:
-        msg = f"the catalog {catalog.self_href} cannot be walked: {_reason(error)}"
+        msg = f"the catalog {_address(catalog)} cannot be walked: {_reason(error)}"
         raise SourceError(msg) from error
 
 

@@ -126,7 +126,8 @@ class ResidualUNet(nn.Module):
         for block in self.up:
             hidden = F.interpolate(hidden, scale_factor=2.0, mode="nearest") + kept.pop()
             hidden = hidden + block(hidden)
-        return self.leave(hidden)
+        change: Tensor = self.leave(hidden)
+        return change
 
 
 class Encoder(nn.Module):
@@ -171,7 +172,8 @@ class Encoder(nn.Module):
     @property
     def alignment(self) -> int:
         """Tiles whose first row and column are multiples of this give the map of the whole image."""
-        return int(2 ** self._shape["depth"])
+        depth: int = self._shape["depth"]
+        return 1 << depth
 
     @property
     def margin(self) -> int:

@@ -59,11 +59,10 @@ def download(workspace: Workspace, settings: DownloadSettings, report: Report = 
 
 
 def _warn_of_holes(clear: NDArray[np.int32], report: Report) -> None:
-    never = float((clear == 0).mean())
+    never = int((clear == 0).sum())
     if never:
-        report(
-            Warned(text=f"{never:.1%} of the pixels have no clear observation at all; a map will show no data there")
-        )
+        text = f"{never} of {clear.size} pixels have no clear observation at all; a map will show no data there"
+        report(Warned(text=text))
 
 
 def _figures(plan: Plan, clear: NDArray[np.int32]) -> dict[str, Any]:

@@ -59,7 +59,9 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         regions, classes = _open_regions(sources)
         device = choose_device(settings.device)
         encoder = _encoder(weights, regions, settings)
-        model, history = train(encoder, regions, settings, device=device, checkpoint=run.scratch, report=report)
+        model, history = train(
+            encoder, regions, settings, seed=settings.seed, device=device, checkpoint=run.scratch, report=report
+        )
         measured = {
             name: measure(model, regions[0], part, device)
             for name, part in (("test", TEST), ("validation", VALIDATION))

@@ -54,7 +54,7 @@ def rasterize(workspace: Workspace, settings: RasterizeSettings, report: Report 
             settings.labels, class_column=settings.class_column, skip_null=settings.skip_null, report=report
         )
         labels, classes = burn(features, grid, all_touched=settings.all_touched, report=report)
-        split = _split(labels, grid, settings)
+        split = _split(labels, grid, settings, report)
         write_raster(run.folder / "labels.tif", labels, grid, nodata=0)
         write_raster(run.folder / "split.tif", split.part, grid, nodata=0)
         write_classes(run.folder / "classes.json", classes)
@@ -65,7 +65,7 @@ def rasterize(workspace: Workspace, settings: RasterizeSettings, report: Report 
         )
 
 
-def _split(labels: NDArray[np.uint8], grid: Grid, settings: RasterizeSettings) -> Split:
+def _split(labels: NDArray[np.uint8], grid: Grid, settings: RasterizeSettings, report: Report) -> Split:
     return split_blocks(
         labels,
         grid,
@@ -74,6 +74,7 @@ def _split(labels: NDArray[np.uint8], grid: Grid, settings: RasterizeSettings) -
         test_fraction=settings.test_fraction,
         validation_fraction=settings.validation_fraction,
         seed=settings.seed,
+        report=report,
     )
 
 

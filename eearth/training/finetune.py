@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from eearth.data.chips import LabelledSeries
     from eearth.models.encoder import Encoder
-    from eearth.training.settings import FinetuneSettings
+    from eearth.settings import FinetuneSettings
 
 TASK = "Fine-tuning"
 
@@ -70,9 +70,7 @@ def finetune(
     model = _model(start, regions, chosen)
     pixels = LabelledPixels(regions, chosen, model.classes)
     weight = torch.from_numpy(class_weights(pixels.counts, settings.class_balance)).to(device)
-    state = TrainingState(
-        torch.nn.ModuleDict({"model": model}).to(device), _optimizer(model, settings), checkpoint
-    )
+    state = TrainingState(torch.nn.ModuleDict({"model": model}).to(device), _optimizer(model, settings), checkpoint)
     state.restore()
     held_out = [] if settings.labels_per_class else validation_windows(regions)
     report(Started(task=TASK, total=settings.steps, unit="step", done=state.step))
@@ -96,7 +94,9 @@ def finetune(
 def _model(
     start: Encoder | LandCoverModel, regions: Sequence[LabelledSeries], chosen: Sequence[NDArray[np.bool_]]
 ) -> LandCoverModel:
-    codes = sorted({int(code) for one, mask in zip(regions, chosen, strict=True) for code in np.unique(one.labels[mask])})
+    codes = sorted(
+        {int(code) for one, mask in zip(regions, chosen, strict=True) for code in np.unique(one.labels[mask])}
+    )
     if len(codes) < 2:  # noqa: PLR2004 (one class is no choice)
         msg = f"expected at least 2 classes among the training labels, found {len(codes)}: see `eearth rasterize`"
         raise LabelError(msg)
@@ -111,7 +111,8 @@ def _model(
 def class_weights(counts: NDArray[np.int64], balance: float) -> NDArray[np.float32]:
     """Weight of each class: its pixel count to the power of −`balance`, averaging 1; 0 for a class without pixels."""
     weight = np.where(counts > 0, np.maximum(counts, 1).astype(np.float64) ** -balance, 0.0)
-    return (weight * (counts > 0).sum() / weight.sum()).astype(np.float32)
+    scaled: NDArray[np.float32] = (weight * (counts > 0).sum() / weight.sum()).astype(np.float32)
+    return scaled
 
 
 def _optimizer(model: LandCoverModel, settings: FinetuneSettings) -> torch.optim.Optimizer:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from eearth.data.series import Series
     from eearth.models.encoder import Encoder
-    from eearth.training.settings import PretrainSettings
+    from eearth.settings import PretrainSettings
 
 TASK = "Pre-training"
 
@@ -44,9 +44,7 @@ def new_encoder(series: Sequence[Series], settings: PretrainSettings, *, seed: i
     mean, std = band_statistics(series, bands, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(
-            settings.model, bands=bands, mean=mean, std=std, features=settings.features, depth=settings.depth
-        )
+        return build(settings.model, bands=bands, mean=mean, std=std, features=settings.features, depth=settings.depth)
 
 
 def pretrain(
@@ -76,12 +74,13 @@ def pretrain(
     """
     device = torch.device(device)
     regions = [one.in_memory() for one in series]
-    state = _start(new_encoder(regions, settings, seed=seed), settings, seed, device, checkpoint)
+    encoder = new_encoder(regions, settings, seed=seed)
+    state = _start(encoder, settings, seed, device, checkpoint)
     exclusion = torch.tensor([min(settings.exclusion, LARGEST_EXCLUSION * min(one.shape)) for one in regions])
     report(Started(task=TASK, total=settings.steps, unit="step", done=state.step))
 
     def make(step: int) -> Pairs:
-        return _batch(regions, state.modules["encoder"], settings, seed, step)
+        return _batch(regions, encoder, settings, seed, step)
 
     for step, pairs in prefetched(make, state.step, settings.steps):
         loss = _loss(state.modules, pairs, settings, exclusion, device)
@@ -91,8 +90,7 @@ def pretrain(
         state.keep()
         report(Advanced(task=TASK, detail=f"loss {loss.item():.3f}"))
     report(Finished(task=TASK))
-    encoder: Encoder = state.modules["encoder"].cpu().eval()  # type: ignore[assignment]
-    return encoder, state.history
+    return encoder.cpu().eval(), state.history
 
 
 def _start(
@@ -110,14 +108,12 @@ def _start(
     return state
 
 
-def _batch(
-    series: Sequence[Series], encoder: nn.Module, settings: PretrainSettings, seed: int, step: int
-) -> Pairs:
+def _batch(series: Sequence[Series], encoder: Encoder, settings: PretrainSettings, seed: int, step: int) -> Pairs:
     random = np.random.default_rng([seed, 1, step])
     pairs = draw_pairs(
         series,
         random,
-        bands=encoder.bands,  # type: ignore[arg-type]
+        bands=encoder.bands,
         pairs=settings.windows,
         size=settings.window_size,
         dates=settings.dates,
@@ -127,7 +123,7 @@ def _batch(
     radiometry = Radiometry(
         gain=settings.gain, offset=settings.offset, noise=settings.noise, drop_band=settings.drop_band
     )
-    mean, std = encoder.mean.cpu(), encoder.std.cpu()  # type: ignore[operator,union-attr]
+    mean, std = encoder.mean.cpu(), encoder.std.cpu()
     return pairs._replace(chips=change_radiometry(pairs.chips, radiometry, mean, std, random))
 
 

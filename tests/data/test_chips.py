@@ -36,9 +36,7 @@ def test_a_budget_holds_for_every_class_and_touches_only_training_pixels(seed: i
 
 def test_no_budget_means_all_training_pixels() -> None:
     one = labelled()
-    np.testing.assert_array_equal(
-        choose_labels(one.labels, one.split, None, 0), (one.split == 1) & (one.labels > 0)
-    )
+    np.testing.assert_array_equal(choose_labels(one.labels, one.split, None, 0), (one.split == 1) & (one.labels > 0))
 
 
 def test_targets_lie_on_the_imagery_of_their_class() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ def make(times: int = 5, bands: int = 3, height: int = 20, width: int = 30, seed
     return Series(values, valid, dates, tuple(f"b{i}" for i in range(bands)), 1e-4, -0.1)
 
 
-@given(st.dates(datetime.date(1980, 1, 1), datetime.date(2035, 12, 31)))
-def test_day_of_year_is_the_calendars(date: datetime.date) -> None:
+@given(st.dates(dt.date(1980, 1, 1), dt.date(2035, 12, 31)))
+def test_day_of_year_is_the_calendars(date: dt.date) -> None:
     series = Series(np.zeros((1, 1, 1, 1)), np.ones((1, 1, 1), bool), np.array([date], "datetime64[ns]"), ("a",))
     assert series.days.tolist() == [date.timetuple().tm_yday]
 
@@ -44,7 +44,12 @@ def test_chips_are_the_windows_in_physical_units() -> None:
 def test_zarr_and_numpy_give_the_same_chips() -> None:
     series = make()
     stored = Series(
-        zarr.array(series.reflectance), zarr.array(series.valid), series.times, series.bands, series.scale, series.offset
+        zarr.array(series.reflectance),
+        zarr.array(series.valid),
+        series.times,
+        series.bands,
+        series.scale,
+        series.offset,
     )
     window = Window(3, 5, 9, 11)
     for one, other in zip(series.chips([window]), stored.chips([window]), strict=True):

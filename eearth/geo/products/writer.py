@@ -171,7 +171,7 @@ class LandCoverWriter:
         """
         _overwrite(self._partial[LANDCOVER], window, prediction.landcover[np.newaxis])
         _overwrite(self._partial[CONFIDENCE], window, np.stack([prediction.confidence, prediction.observations]))
-        self._note(index + 2)
+        self._note(index + 1)
 
     def finish(self) -> tuple[Path, Path]:
         """Write the cloud-optimised files, check them against what was collected, and remove the unfinished ones.
