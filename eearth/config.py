@@ -94,13 +94,20 @@ def resolve(cls: type[S], flags: Mapping[str, Any], workspace: Path) -> S:
     origins: dict[str, str] = {}
     for origin, layer in layers.items():
         for name, raw in layer.items():
-            values[name] = parse(raw, setting_types(cls)[name], f"{name} ({origin})")
+            values[name] = parse(raw, setting_types(cls)[name], _spelled(cls, name, origin))
             origins[name] = origin
     missing = [item.name for item in _shown(cls) if item.default is MISSING and item.name not in values]
     if missing:
         msg = f"expected a value for {', '.join(missing)}: see `eearth {cls.stage} --help`"
         raise UsageError(msg)
     return cls(**values, origins=origins)
+
+
+def _spelled(cls: type[Settings], name: str, origin: str) -> str:
+    """A setting as the user wrote it."""
+    if origin == "flag":
+        return f"--{name.replace('_', '-')}"
+    return f"EEARTH_{cls.stage.upper()}_{name.upper()}" if origin == "environment" else f"{name} in {SETTINGS_FILE}"
 
 
 def _from_environment(cls: type[Settings]) -> dict[str, str]:

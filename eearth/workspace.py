@@ -185,9 +185,12 @@ class Workspace:
         with _locked(partial):
             resumed = _prepare(partial, _fingerprint(settings, inputs))
             run = Run(partial, resumed=resumed, settings=settings, inputs=inputs)
-            yield run
-            if run.finished is not None:
-                self._publish(stage)
+            try:
+                yield run
+                if run.finished is not None:
+                    self._publish(stage)
+            finally:
+                _remove_if_untouched(partial)
 
     def _up_to_date(self, settings: Settings, inputs: Mapping[str, Input]) -> Manifest | None:
         if not self.folder(settings.stage).is_dir():
@@ -257,6 +260,12 @@ def _prepare(partial: Path, fingerprint: dict[str, Any]) -> bool:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_json(plan, fingerprint)
     return False
+
+
+def _remove_if_untouched(partial: Path) -> None:
+    """A run that failed before it made anything leaves nothing to continue."""
+    if partial.is_dir() and {path.name for path in partial.iterdir()} <= {PLAN}:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

@@ -97,15 +97,18 @@ def read_region(path: Path, report: Report = silent) -> Region:
         raise RegionError(msg)
     frame = frame[frame.geometry.notna() & ~frame.geometry.is_empty]
     _check_lonlat_range(frame, path)
-    frame = frame.set_geometry(frame.geometry.map(densified), crs=frame.crs).to_crs(LONLAT)
-    geometries = list(frame.geometry)
-    crossed = sum(not shape.is_valid for shape in geometries)
+    crossed = int((~frame.geometry.is_valid).sum())
     if crossed:
         report(Warned(text=f"{path}: {crossed} polygon(s) cross themselves and were mended; look at the result"))
-    area = _polygons(geometries)
-    if area is None:
-        kinds = sorted({shape.geom_type for shape in geometries})
+    drawn = _polygons(frame.geometry)
+    if drawn is None:
+        kinds = sorted(set(frame.geometry.geom_type))
         msg = f"expected at least one polygon with an area in {path}, found {', '.join(kinds) or 'no geometry'}"
+        raise RegionError(msg)
+    # mended and united before vertices are added: rounded, these would no longer lie on a common or a crossing edge
+    area = _polygons([_moved(densified(drawn), Transformer.from_crs(frame.crs, LONLAT, always_xy=True))])
+    if area is None:
+        msg = f"expected coordinates of {frame.crs.name} in {path}, found {drawn.bounds}: give the file its own CRS"
         raise RegionError(msg)
     _check_antimeridian(area, path)
     return Region(area, path.stem)
@@ -162,7 +165,8 @@ def _check_antimeridian(area: Polygon | MultiPolygon, path: Path) -> None:
 
 
 def _polygons(geometries: Iterable[BaseGeometry]) -> Polygon | MultiPolygon | None:
-    """The union's polygonal part; None if there is none."""
+    """The union's polygonal part; None if there is none, or no finite one."""
+    geometries = [shape for shape in geometries if np.isfinite(shape.bounds).all()]
     united = shapely.make_valid(shapely.union_all([shapely.make_valid(shape) for shape in geometries]))
     parts = [part for part in getattr(united, "geoms", [united]) if isinstance(part, Polygon | MultiPolygon)]
     area = shapely.union_all(parts)

@@ -86,7 +86,7 @@ def _choose_layer(path: Path) -> str:
     if len(layers) == 1 or LAYER in layers:
         return LAYER if LAYER in layers else layers[0]
     if not layers:
-        msg = f"expected polygons or points in {path}, found no layer with geometries: give a vector file with --labels"
+        msg = f"expected polygons or points in {path}, found no layer with geometries: give another file"
         raise LabelError(msg)
     msg = (
         f"expected one layer, or one called `{LAYER}`, in {path}, found {', '.join(layers)}: "
@@ -98,7 +98,7 @@ def _choose_layer(path: Path) -> str:
 def _read_layer(path: Path, report: Report) -> gpd.GeoDataFrame:
     """All features of the chosen layer, with a CRS."""
     if not path.exists():
-        msg = f"expected a vector file with the ground truth, found nothing at {path}: check the path given to --labels"
+        msg = f"expected a vector file with the ground truth, found nothing at {path}: check the path"
         raise LabelError(msg)
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -114,7 +114,7 @@ def _read_layer(path: Path, report: Report) -> gpd.GeoDataFrame:
         if issubclass(warning.category, UserWarning | RuntimeWarning):
             report(Warned(text=f"{path}: {_one_line(warning.message)}"))
     if not isinstance(frame, gpd.GeoDataFrame) or frame.empty:
-        msg = f"expected labelled polygons or points in {path}, found no features: give another file with --labels"
+        msg = f"expected labelled polygons or points in {path}, found no features: give another file"
         raise LabelError(msg)
     _check_crs(frame, path)
     return frame
@@ -148,7 +148,7 @@ def _missing_column(frame: gpd.GeoDataFrame, path: Path, wanted: str) -> str:
     if not columns:
         return (
             f"expected a column `{wanted}` with the classes in {path}, found no columns beside the geometry: "
-            "add the column, or give another file with --labels"
+            "add the column, or give another file"
         )
     folded = {column.casefold(): column for column in columns}
     near = difflib.get_close_matches(wanted.casefold(), folded, n=1)
@@ -223,7 +223,7 @@ def _clean_geometries(labels: gpd.GeoDataFrame, path: Path, report: Report) -> g
     if not there.all():
         report(Warned(text=f"{int((~there).sum())} polygons of {path} have no area and are left out"))
     if not there.any():
-        msg = f"expected labelled polygons or points in {path}, found none that can be used: give another with --labels"
+        msg = f"expected labelled polygons or points in {path}, found none that can be used: give another file"
         raise LabelError(msg)
     return labels[there].set_geometry(gpd.GeoSeries(geometries[there], index=labels.index[there], crs=labels.crs))
 

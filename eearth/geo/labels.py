@@ -166,7 +166,7 @@ def _no_overlap(labels: gpd.GeoDataFrame, grid: Grid) -> str:
     found = degrees(labels.crs, tuple(labels.total_bounds.tolist()))
     return (
         f"expected labels on the imagery, which covers {imagery} (west, south, east, north), found those of "
-        f"{labels.attrs.get('source', 'the labels')} in {found}: give another file with --labels, or check its CRS"
+        f"{labels.attrs.get('source', 'the labels')} in {found}: give another file, or check its CRS"
     )
 
 

@@ -34,6 +34,7 @@ SENTINEL_2_NUMBERS = {
     "swir16": "B11",
     "swir22": "B12",
 }
+SENTINEL_2_NAMES = {number: name for name, number in SENTINEL_2_NUMBERS.items()}
 
 MASK_ASSETS = ("scl", "SCL")
 
@@ -73,7 +74,7 @@ def band_source(item: pystac.Item, band: str) -> Source:
     Raises:
         SourceError: No asset holds the band; the message lists what the item has.
     """
-    for name in (band, SENTINEL_2_NUMBERS.get(band)):
+    for name in (band, SENTINEL_2_NUMBERS.get(band), SENTINEL_2_NAMES.get(band)):
         found = name and _find_asset(item, name)
         if found:
             key, index = found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import calendar
 import re
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -140,13 +139,14 @@ def search(wanted: Search) -> Found:
 
 
 def _open(catalog: str) -> pystac.Catalog:
+    """An API as a client that can search; anything else as plain pystac, to be walked."""
     io = StacApiIO(max_retries=RETRY, timeout=TIMEOUT_SECONDS)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a static catalog has no conformance classes, and says so at length
-            if "://" not in catalog:
-                return _open_path(Path(catalog))
-            return pystac_client.Client.open(catalog, stac_io=io)
+        if "://" not in catalog:
+            return _open_static(_file_of(Path(catalog)), io)
+        opened = _open_static(catalog, io)
+        is_api = "conformsTo" in opened.extra_fields
+        return pystac_client.Client.open(catalog, stac_io=io) if is_api else opened
     except SourceError:
         raise
     except Exception as error:  # requests, urllib3, json, pystac: each fails in its own way
@@ -154,16 +154,20 @@ def _open(catalog: str) -> pystac.Catalog:
         raise SourceError(msg) from error
 
 
-def _open_path(path: Path) -> pystac.Catalog:
+def _open_static(href: str, io: StacApiIO) -> pystac.Catalog:
+    opened = pystac.read_file(href, stac_io=io)
+    if not isinstance(opened, pystac.Catalog):
+        msg = f"expected a STAC catalog or collection at {redacted(href)}, found a {type(opened).__name__}"
+        raise SourceError(msg)
+    return opened
+
+
+def _file_of(path: Path) -> str:
     path = path / "catalog.json" if path.is_dir() else path
     if not path.is_file():
         msg = f"expected a STAC catalog, found nothing at {path}: give a URL, or the path of a catalog.json"
         raise SourceError(msg)
-    opened = pystac.read_file(str(path))
-    if not isinstance(opened, pystac.Catalog):
-        msg = f"expected a STAC catalog or collection at {path}, found a {type(opened).__name__}"
-        raise SourceError(msg)
-    return opened
+    return str(path)
 
 
 def _reason(error: BaseException) -> str:

@@ -172,8 +172,7 @@ class Encoder(nn.Module):
     @property
     def alignment(self) -> int:
         """Tiles whose first row and column are multiples of this give the map of the whole image."""
-        depth: int = self._shape["depth"]
-        return 1 << depth
+        return 1 << self._shape["depth"]
 
     @property
     def margin(self) -> int:
@@ -182,8 +181,8 @@ class Encoder(nn.Module):
         A 3 × 3 convolution at level l reaches 2**l pixels: two on each level but the lowest, one there; pooling and
         nearest-neighbour upsampling reach to the edge of a block.
         """
-        depth = self._shape["depth"]
-        return sum(2 * 2**level for level in range(depth)) + 2**depth + (2**depth - 1)
+        low = self.alignment
+        return sum(2 << level for level in range(self._shape["depth"])) + low + (low - 1)
 
     def config(self) -> dict[str, Any]:
         """JSON-ready description that `build` makes the same network from."""

@@ -51,6 +51,8 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         EearthError: An earlier stage is missing, the workspaces do not fit together, or the encoder does not fit.
     """
     sources = [workspace, *(Workspace(path) for path in settings.also)]
+    for source in sources:
+        source.require_current("rasterize", made_from="download")
     weights = _encoder_path(workspace, settings, report)
     with workspace.stage(settings, _inputs(sources, weights, workspace)) as run:
         if run.finished:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -130,6 +131,12 @@ def _table(folder: Path) -> Path:
     return folder / "r.csv"
 
 
+def _geopackage_without_crs(folder: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pyogrio says what is meant here
+        return vector(folder / "r.gpkg", in_utm(SQUARE), crs=None)
+
+
 def _swapped(shape: BaseGeometry) -> BaseGeometry:
     return shapely.transform(shape, lambda xy: xy[:, ::-1])
 
@@ -149,11 +156,15 @@ BAD: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "null geometry": (_features(None), ["expected at least one polygon", "no geometry"]),
     "zero area": (_features(Polygon([(14, 45), (15, 46), (14, 45)])), ["expected at least one polygon", "area"]),
     "no CRS, gpkg": (
-        lambda folder: vector(folder / "r.gpkg", in_utm(SQUARE), crs=None),
+        _geopackage_without_crs,
         ["expected a coordinate reference system", "found none", "ogr2ogr"],
     ),
     "no CRS, shp": (_shapefile_without_prj, ["expected a coordinate reference system", "found none", "ogr2ogr"]),
     "metres as degrees": (_features(in_utm(SQUARE)), ["degrees", "found x 46", "give it its CRS"]),
+    "beyond its CRS": (
+        lambda folder: vector(folder / "r.gpkg", box(1e9, 1e9, 2e9, 2e9), crs=32633),
+        ["expected coordinates of WGS 84 / UTM zone 33N", "give the file its own CRS"],
+    ),
     "swapped axes": (_features(_swapped(box(120.1, 14.2, 120.2, 14.3))), ["swapped", "found x 14"]),
     "antimeridian, past 180": (_features(box(179, -17, 181, -16)), ["antimeridian", "179 to 181", "split it"]),
     "antimeridian, past -180": (_features(box(-181, -17, -179, -16)), ["antimeridian", "split it"]),
@@ -198,7 +209,7 @@ def test_the_poles_have_no_utm_zone(south: float) -> None:
 
 def test_a_crs_that_does_not_reach_the_region_is_refused() -> None:
     with pytest.raises(RegionError, match="choose another --crs"):
-        Region(box(14, -90, 15, -89), "r").projected(CRS.from_epsg(3857))
+        Region(box(14, -90, 15, -89), "r").projected(CRS.from_epsg(3408))
 
 
 def test_an_unknown_crs_is_refused() -> None:
