@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
 
 import typer
 
@@ -37,6 +37,9 @@ STAGES = {
 
 # typer brings its own copy of click or uses the installed one, by its version: its root of errors is asked of itself.
 MISUSE = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+
+# What typer makes of Ctrl-C: the exit code of a process that the signal ended.
+TYPER_INTERRUPTED = 130
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED_DISK = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -202,11 +205,11 @@ def _main(
 def main() -> None:
     """Run the command line: the one error boundary."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
     except MISUSE as error:
         _fail(error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; the same command continues where it stopped", 1)
+        code = TYPER_INTERRUPTED
     except EearthError as error:
         _fail(str(error), error.exit_code)
     except MemoryError:
@@ -217,6 +220,9 @@ def main() -> None:
         if os.environ.get("EEARTH_DEBUG"):
             raise
         _fail(f"unexpected {type(error).__name__}: {error} (EEARTH_DEBUG=1 shows where; please report it)", 1)
+    if code == TYPER_INTERRUPTED:
+        _fail("interrupted; the same command continues where it stopped", 1)
+    sys.exit(code)
 
 
 def _disk_text(error: OSError) -> str:
@@ -228,7 +234,7 @@ def _disk_text(error: OSError) -> str:
     return f"{error.strerror or error}{where}"
 
 
-def _fail(text: str, code: int) -> None:
+def _fail(text: str, code: int) -> NoReturn:
     from eearth.console import show_error
 
     show_error(" ".join(text.split()))

@@ -138,15 +138,21 @@ def search(wanted: Search) -> Found:
     return _filter(items, collection, wanted)
 
 
+class _StaticIO(StacApiIO):
+    """The client's retries, but plain pystac objects, which a static catalog can be walked with."""
+
+    stac_object_from_dict = pystac.StacIO.stac_object_from_dict  # type: ignore[assignment]
+
+
 def _open(catalog: str) -> pystac.Catalog:
     """An API as a client that can search; anything else as plain pystac, to be walked."""
-    io = StacApiIO(max_retries=RETRY, timeout=TIMEOUT_SECONDS)
     try:
         if "://" not in catalog:
-            return _open_static(_file_of(Path(catalog)), io)
-        opened = _open_static(catalog, io)
-        is_api = "conformsTo" in opened.extra_fields
-        return pystac_client.Client.open(catalog, stac_io=io) if is_api else opened
+            return _open_static(_file_of(Path(catalog)))
+        opened = _open_static(catalog)
+        if "conformsTo" not in opened.extra_fields:
+            return opened
+        return pystac_client.Client.open(catalog, stac_io=StacApiIO(max_retries=RETRY, timeout=TIMEOUT_SECONDS))
     except SourceError:
         raise
     except Exception as error:  # requests, urllib3, json, pystac: each fails in its own way
@@ -154,8 +160,8 @@ def _open(catalog: str) -> pystac.Catalog:
         raise SourceError(msg) from error
 
 
-def _open_static(href: str, io: StacApiIO) -> pystac.Catalog:
-    opened = pystac.read_file(href, stac_io=io)
+def _open_static(href: str) -> pystac.Catalog:
+    opened = pystac.read_file(href, stac_io=_StaticIO(max_retries=RETRY, timeout=TIMEOUT_SECONDS))
     if not isinstance(opened, pystac.Catalog):
         msg = f"expected a STAC catalog or collection at {redacted(href)}, found a {type(opened).__name__}"
         raise SourceError(msg)
