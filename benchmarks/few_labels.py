@@ -47,7 +47,7 @@ CPU = torch.device("cpu")
 TREES = 500
 
 # From scratch there is nothing to preserve, so the whole network learns: each rate is tried and the best mean counts.
-SCRATCH_LEARNING_RATES = (1e-3, 3e-3)
+SCRATCH_LEARNING_RATES = (3e-4, 1e-3)
 
 Score = float
 
@@ -79,7 +79,7 @@ def network(
     region: LabelledSeries, start: Callable[[int], Encoder], per_class: int, seed: int, settings: FinetuneSettings
 ) -> Score:
     """Test mIoU of a network fine-tuned from `start(seed)` on the chosen pixels."""
-    model, _ = finetune(start(seed), [region], replace(settings, labels_per_class=per_class), seed=seed)
+    model, _ = finetune(start(seed), [region], replace(settings, labels_per_class=per_class, seed=seed))
     result = measure(model, region, TEST, CPU)
     if result is None:
         message = "expected labelled test pixels, found none: run `eearth rasterize` with a larger --test-fraction"
@@ -98,14 +98,14 @@ class Starts:
 
     def scratch(self, seed: int) -> Encoder:
         """Fresh weights."""
-        return new_encoder([self.series], PretrainSettings(), seed=seed)
+        return new_encoder([self.series], PretrainSettings(seed=seed))
 
     def pretrained(self, settings: PretrainSettings, seed: int) -> Encoder:
         """Weights pre-trained on the whole region's unlabelled imagery."""
         key = settings, seed % self.encoder_seeds
         if key not in self.kept:
             begun = time.perf_counter()
-            self.kept[key], _ = pretrain([self.series], settings, seed=key[1])
+            self.kept[key], _ = pretrain([self.series], replace(settings, seed=key[1]))
             print(f"pre-trained in {time.perf_counter() - begun:.0f} s", flush=True)
         return self.kept[key]
 

@@ -135,8 +135,8 @@ def _remembered(path: Path, key: dict[str, Any]) -> list[dict[str, float]]:
 def _score(start: str, encoder: Encoder, region: LabelledSeries, settings: FinetuneSettings, report: Report) -> float:
     device = choose_device(settings.device)
     if start == "scratch":
-        encoder = new_encoder([region.series], PretrainSettings(), seed=settings.seed)
-    model, _ = train(encoder, [region], settings, seed=settings.seed, device=device)
+        encoder = new_encoder([region.series], PretrainSettings(seed=settings.seed))
+    model, _ = train(encoder, [region], settings, device=device)
     measured = measure(model, region, TEST, device)
     if measured is None:
         msg = "expected test pixels in the simulated region, found none: remove the demo's folder and run it again"

@@ -127,7 +127,7 @@ class FinetuneSettings(Settings):
     windows: int = setting(8, least=1, text="Windows around labelled pixels in a step.")
     window_size: int = setting(16, least=4, text="Side of a window in pixels.")
     dates: int = setting(32, least=1, text="Most acquisitions of a window.")
-    learning_rate: float = setting(1e-3, text="Learning rate of the encoder.")
+    learning_rate: float = setting(3e-4, text="Learning rate of the encoder.")
     head_learning_rate: float = setting(1e-2, text="Learning rate of the last layer.")
     weight_decay: float = setting(1e-2, text="Weight decay.")
     class_balance: float = setting(0.5, text="Class weights are the class's pixel count to the power of minus this.")

@@ -187,10 +187,11 @@ class Workspace:
             run = Run(partial, resumed=resumed, settings=settings, inputs=inputs)
             try:
                 yield run
-                if run.finished is not None:
-                    self._publish(stage)
             finally:
-                _remove_if_untouched(partial)
+                if run.finished is None:  # once published, the name may already be another process's
+                    _remove_if_untouched(partial)
+            if run.finished is not None:
+                self._publish(stage)
 
     def _up_to_date(self, settings: Settings, inputs: Mapping[str, Input]) -> Manifest | None:
         if not self.folder(settings.stage).is_dir():

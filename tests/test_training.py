@@ -68,9 +68,9 @@ def checkpoint_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_does_not() -> None:
     series = [region().series]
-    one, history = pretrain(series, PRETRAIN, seed=3)
-    again, _ = pretrain(series, PRETRAIN, seed=3)
-    other, _ = pretrain(series, PRETRAIN, seed=4)
+    one, history = pretrain(series, dataclasses.replace(PRETRAIN, seed=3))
+    again, _ = pretrain(series, dataclasses.replace(PRETRAIN, seed=3))
+    other, _ = pretrain(series, dataclasses.replace(PRETRAIN, seed=4))
     assert same(one, again)
     assert not same(one, other)
     assert [row["step"] for row in history] == list(range(1, 9))
@@ -80,20 +80,19 @@ def test_training_leaves_torchs_own_random_state_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    pretrain([region().series], dataclasses.replace(PRETRAIN, steps=1), seed=0)
+    pretrain([region().series], dataclasses.replace(PRETRAIN, steps=1))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_pretraining_killed_and_resumed_gives_the_same_weights(tmp_path: Path) -> None:
     series = [region().series]
-    straight, history = pretrain(series, PRETRAIN, seed=0)
+    straight, history = pretrain(series, PRETRAIN)
     with pytest.raises(Killed):
-        pretrain(series, PRETRAIN, seed=0, checkpoint=tmp_path, report=kill_at(5))  # type: ignore[arg-type]
+        pretrain(series, PRETRAIN, checkpoint=tmp_path, report=kill_at(5))  # type: ignore[arg-type]
     started: list[int] = []
     resumed, whole = pretrain(
         series,
         PRETRAIN,
-        seed=0,
         checkpoint=tmp_path,
         report=lambda event: started.append(event.done) if isinstance(event, Started) else None,
     )
@@ -106,11 +105,11 @@ def test_pretraining_killed_and_resumed_gives_the_same_weights(tmp_path: Path) -
 def test_finetuning_killed_and_resumed_gives_the_same_weights(tmp_path: Path, labels_per_class: int | None) -> None:
     one = region()
     settings = dataclasses.replace(FINETUNE, labels_per_class=labels_per_class)
-    encoder = new_encoder([one.series], PRETRAIN, seed=0)
-    straight, history = finetune(encoder, [one], settings, seed=0)
+    encoder = new_encoder([one.series], PRETRAIN)
+    straight, history = finetune(encoder, [one], settings)
     with pytest.raises(Killed):
-        finetune(encoder, [one], settings, seed=0, checkpoint=tmp_path, report=kill_at(6))  # type: ignore[arg-type]
-    resumed, whole = finetune(encoder, [one], settings, seed=0, checkpoint=tmp_path)
+        finetune(encoder, [one], settings, checkpoint=tmp_path, report=kill_at(6))  # type: ignore[arg-type]
+    resumed, whole = finetune(encoder, [one], settings, checkpoint=tmp_path)
     assert whole == history
     assert same(straight, resumed)
     assert any("validation_miou" in row for row in history) == (labels_per_class is None)
@@ -118,10 +117,10 @@ def test_finetuning_killed_and_resumed_gives_the_same_weights(tmp_path: Path, la
 
 def test_the_loss_falls_and_the_classes_are_learnt() -> None:
     one = region()
-    encoder, history = pretrain([one.series], dataclasses.replace(PRETRAIN, steps=20), seed=0)
+    encoder, history = pretrain([one.series], dataclasses.replace(PRETRAIN, steps=20))
     losses = [row["loss"] for row in history]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    model, _ = finetune(encoder, [one], dataclasses.replace(FINETUNE, labels_per_class=5, steps=30), seed=0)
+    model, _ = finetune(encoder, [one], dataclasses.replace(FINETUNE, labels_per_class=5, steps=30))
     score = mean_iou(model, [one], [(0, Window(0, 0, 48, 48))], torch.device("cpu"), part=3)
     assert score > 0.9
     assert model.classes == (4, 9)
@@ -129,7 +128,7 @@ def test_the_loss_falls_and_the_classes_are_learnt() -> None:
 
 def test_mean_iou_is_scikit_learns() -> None:
     one = region()
-    model, _ = finetune(new_encoder([one.series], PRETRAIN, seed=0), [one], dataclasses.replace(FINETUNE, steps=1))
+    model, _ = finetune(new_encoder([one.series], PRETRAIN), [one], dataclasses.replace(FINETUNE, steps=1))
     torch.nn.init.normal_(model.head.weight, std=0.3)
     whole = Window(0, 0, 48, 48)
     found = mean_iou(model, [one], [(0, whole)], torch.device("cpu"))
@@ -140,10 +139,10 @@ def test_mean_iou_is_scikit_learns() -> None:
 
 def test_frozen_leaves_the_encoder_as_it_was_and_full_does_not() -> None:
     one = region()
-    encoder = new_encoder([one.series], PRETRAIN, seed=0)
+    encoder = new_encoder([one.series], PRETRAIN)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     for mode in ("frozen", "full"):
-        model, _ = finetune(encoder, [one], dataclasses.replace(FINETUNE, mode=mode), seed=0)  # type: ignore[arg-type]
+        model, _ = finetune(encoder, [one], dataclasses.replace(FINETUNE, mode=mode))  # type: ignore[arg-type]
         kept = all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
         assert kept == (mode == "frozen")
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
@@ -151,7 +150,7 @@ def test_frozen_leaves_the_encoder_as_it_was_and_full_does_not() -> None:
 
 def test_a_model_goes_on_from_where_it_was() -> None:
     one = region()
-    model, _ = finetune(new_encoder([one.series], PRETRAIN, seed=0), [one], FINETUNE)
+    model, _ = finetune(new_encoder([one.series], PRETRAIN), [one], FINETUNE)
     further, _ = finetune(model, [one], dataclasses.replace(FINETUNE, steps=0))
     assert same(model, further)
 
@@ -159,8 +158,8 @@ def test_a_model_goes_on_from_where_it_was() -> None:
 def test_several_regions_with_their_bands_in_another_order_train_one_encoder() -> None:
     one, two = region(0), region(1, times=4)
     turned = Series(two.series.reflectance[:, ::-1], two.series.valid, two.series.times, ("red", "nir"), 1e-4)
-    encoder, _ = pretrain([one.series, turned], PRETRAIN, seed=0)
-    straight, _ = pretrain([one.series, two.series], PRETRAIN, seed=0)
+    encoder, _ = pretrain([one.series, turned], PRETRAIN)
+    straight, _ = pretrain([one.series, two.series], PRETRAIN)
     assert same(encoder, straight)
 
 
@@ -175,7 +174,7 @@ def test_one_class_is_refused() -> None:
     one = region()
     alone = LabelledSeries(one.series, np.full_like(one.labels, 4), one.split)
     with pytest.raises(LabelError, match="2 classes"):
-        finetune(new_encoder([one.series], PRETRAIN, seed=0), [alone], FINETUNE)
+        finetune(new_encoder([one.series], PRETRAIN), [alone], FINETUNE)
 
 
 def test_validation_windows_hold_every_validation_pixel_of_a_small_region() -> None:

@@ -96,7 +96,7 @@ class Cube:
             WorkspaceError: There is none, or it is not one of ours.
         """
         try:
-            root = zarr.open_group(path, mode="r+", zarr_format=ZARR_FORMAT)
+            root = zarr.open_group(path, mode="r+", zarr_format=ZARR_FORMAT, use_consolidated=False)
             reflectance, valid = root["reflectance"], root["valid"]
             if not isinstance(reflectance, zarr.Array) or not isinstance(valid, zarr.Array):
                 raise KeyError("reflectance")  # noqa: TRY301, EM101 - one message for all that is missing

@@ -66,7 +66,7 @@ class SeasonalCompositor(nn.Module):
         """Composite.
 
         Args:
-            values: (chip, time, band, y, x), 0 where not valid.
+            values: (chip, time, band, y, x), any finite value where not valid.
             clear: (chip, time, y, x), weight of each observation; 0 where not valid.
             day: (chip, time), day of the year.
 
@@ -190,9 +190,8 @@ class Encoder(nn.Module):
         return {"name": self.name, "bands": list(self.bands), "mean": mean, "std": std, **self._shape}
 
     def normalise(self, chips: Chips) -> Tensor:
-        """Reflectance in standard deviations from the mean, cut at outliers; 0 where not valid."""
-        scaled = ((chips.reflectance - self.mean) / self.std).clamp(-OUTLIER, OUTLIER)
-        return scaled * chips.valid[:, :, None]
+        """Reflectance in standard deviations from the mean, cut at outliers; any value where not valid."""
+        return ((chips.reflectance - self.mean) / self.std).clamp(-OUTLIER, OUTLIER)
 
     def forward(self, chips: Chips) -> Tensor:
         """Encode.

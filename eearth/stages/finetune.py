@@ -61,9 +61,7 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         regions, classes = _open_regions(sources)
         device = choose_device(settings.device)
         encoder = _encoder(weights, regions, settings)
-        model, history = train(
-            encoder, regions, settings, seed=settings.seed, device=device, checkpoint=run.scratch, report=report
-        )
+        model, history = train(encoder, regions, settings, device=device, checkpoint=run.scratch, report=report)
         measured = {
             name: measure(model, regions[0], part, device)
             for name, part in (("test", TEST), ("validation", VALIDATION))
@@ -127,7 +125,7 @@ def _open_regions(sources: list[Workspace]) -> tuple[list[LabelledSeries], tuple
 def _encoder(weights: Path | None, regions: Sequence[LabelledSeries], settings: FinetuneSettings) -> Encoder:
     if weights is not None:
         return load_encoder(weights)
-    return new_encoder([region.series for region in regions], PretrainSettings(), seed=settings.seed)
+    return new_encoder([region.series for region in regions], PretrainSettings(seed=settings.seed))
 
 
 def _write_metrics(folder: Path, measured: dict[str, Accuracy | None], classes: Sequence[LandCoverClass]) -> None:

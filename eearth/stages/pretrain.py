@@ -40,9 +40,7 @@ def pretrain(workspace: Workspace, settings: PretrainSettings, report: Report = 
             return run.finished
         series = [open_series(source) for source in sources]
         device = choose_device(settings.device)
-        encoder, history = train(
-            series, settings, seed=settings.seed, device=device, checkpoint=run.scratch, report=report
-        )
+        encoder, history = train(series, settings, device=device, checkpoint=run.scratch, report=report)
         save_encoder(run.folder, encoder, workspace.require("download").settings)
         write_history(run.folder / "history.csv", history)
         draw_history(run.folder / "loss.png", history, {"contrastive loss": ["loss"]})

@@ -39,7 +39,6 @@ def finetune(
     regions: Sequence[LabelledSeries],
     settings: FinetuneSettings,
     *,
-    seed: int = 0,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     report: Report = silent,
@@ -53,7 +52,6 @@ def finetune(
         start: Encoder, or a land cover model to go on with; left unchanged.
         regions: Imagery with labels and split.
         settings: See there.
-        seed: Of the chosen labels and of all draws.
         device: Where to train.
         checkpoint: Folder for the state that a resumed run takes up; None to keep none.
         report: Receives progress.
@@ -66,7 +64,7 @@ def finetune(
         ModelError: A region lacks a band of the encoder.
     """
     device = torch.device(device)
-    chosen = [choose_labels(one.labels, one.split, settings.labels_per_class, seed) for one in regions]
+    chosen = [choose_labels(one.labels, one.split, settings.labels_per_class, settings.seed) for one in regions]
     model = _model(start, regions, chosen)
     pixels = LabelledPixels(regions, chosen, model.classes)
     weight = torch.from_numpy(class_weights(pixels.counts, settings.class_balance)).to(device)
@@ -74,7 +72,7 @@ def finetune(
     state.restore()
     held_out = [] if settings.labels_per_class else validation_windows(regions)
     report(Started(task=TASK, total=settings.steps, unit="step", done=state.step))
-    for step, batch in prefetched(lambda step: _batch(pixels, model, settings, seed, step), state.step, settings.steps):
+    for step, batch in prefetched(lambda step: _batch(pixels, model, settings, step), state.step, settings.steps):
         if _exhausted(state, settings):
             break
         loss = _loss(model, batch, weight, device)
@@ -124,10 +122,8 @@ def _optimizer(model: LandCoverModel, settings: FinetuneSettings) -> torch.optim
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
 
 
-def _batch(
-    pixels: LabelledPixels, model: LandCoverModel, settings: FinetuneSettings, seed: int, step: int
-) -> LabelledChips:
-    random = np.random.default_rng([seed, 2, step])
+def _batch(pixels: LabelledPixels, model: LandCoverModel, settings: FinetuneSettings, step: int) -> LabelledChips:
+    random = np.random.default_rng([settings.seed, 2, step])
     batch = pixels.draw(
         random, bands=model.bands, chips=settings.windows, size=settings.window_size, dates=settings.dates
     )

@@ -30,7 +30,7 @@ TASK = "Pre-training"
 LARGEST_EXCLUSION = 0.25
 
 
-def new_encoder(series: Sequence[Series], settings: PretrainSettings, *, seed: int) -> Encoder:
+def new_encoder(series: Sequence[Series], settings: PretrainSettings) -> Encoder:
     """A fresh encoder for the regions' bands, with their band statistics.
 
     Raises:
@@ -41,9 +41,9 @@ def new_encoder(series: Sequence[Series], settings: PretrainSettings, *, seed: i
         if set(one.bands) != set(bands):
             msg = f"expected the same bands in all regions, found {', '.join(bands)} and {', '.join(one.bands)}"
             raise ModelError(msg)
-    mean, std = band_statistics(series, bands, seed)
+    mean, std = band_statistics(series, bands, settings.seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(settings.seed)
         return build(settings.model, bands=bands, mean=mean, std=std, features=settings.features, depth=settings.depth)
 
 
@@ -51,7 +51,6 @@ def pretrain(
     series: Sequence[Series],
     settings: PretrainSettings,
     *,
-    seed: int = 0,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     report: Report = silent,
@@ -61,7 +60,6 @@ def pretrain(
     Args:
         series: Regions, all with the same bands.
         settings: See there.
-        seed: Of weights, places, dates and changes.
         device: Where to train.
         checkpoint: Folder for the state that a resumed run takes up; None to keep none.
         report: Receives progress.
@@ -74,13 +72,13 @@ def pretrain(
     """
     device = torch.device(device)
     regions = [one.in_memory() for one in series]
-    encoder = new_encoder(regions, settings, seed=seed)
-    state = _start(encoder, settings, seed, device, checkpoint)
+    encoder = new_encoder(regions, settings)
+    state = _start(encoder, settings, device, checkpoint)
     exclusion = torch.tensor([min(settings.exclusion, LARGEST_EXCLUSION * min(one.shape)) for one in regions])
     report(Started(task=TASK, total=settings.steps, unit="step", done=state.step))
 
     def make(step: int) -> Pairs:
-        return _batch(regions, encoder, settings, seed, step)
+        return _batch(regions, encoder, settings, step)
 
     for step, pairs in prefetched(make, state.step, settings.steps):
         loss = _loss(state.modules, pairs, settings, exclusion, device)
@@ -94,10 +92,10 @@ def pretrain(
 
 
 def _start(
-    encoder: Encoder, settings: PretrainSettings, seed: int, device: torch.device, checkpoint: Path | None
+    encoder: Encoder, settings: PretrainSettings, device: torch.device, checkpoint: Path | None
 ) -> TrainingState:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(settings.seed)
         width = encoder.features
         projector = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
     modules = nn.ModuleDict({"encoder": encoder, "projector": projector}).to(device).train()
@@ -108,8 +106,8 @@ def _start(
     return state
 
 
-def _batch(series: Sequence[Series], encoder: Encoder, settings: PretrainSettings, seed: int, step: int) -> Pairs:
-    random = np.random.default_rng([seed, 1, step])
+def _batch(series: Sequence[Series], encoder: Encoder, settings: PretrainSettings, step: int) -> Pairs:
+    random = np.random.default_rng([settings.seed, 1, step])
     pairs = draw_pairs(
         series,
         random,

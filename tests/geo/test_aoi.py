@@ -89,7 +89,7 @@ def test_a_parallel_is_followed_where_it_bulges(tmp_path: Path) -> None:
     """One degree of a parallel at 45° rises over 100 m above the line between its ends in UTM."""
     region = read_region(geojson(tmp_path / "r.geojson", box(14.5, 44.5, 15.5, 45.5)))
     to_utm = Transformer.from_crs(4326, 32633, always_xy=True)
-    x, y = to_utm.transform(np.linspace(14.5, 15.5, 10_001), np.full(10_001, 44.5))
+    _x, y = to_utm.transform(np.linspace(14.5, 15.5, 10_001), np.full(10_001, 44.5))
     assert y.min() < min(y[0], y[-1]) - 50
     assert region.projected(CRS.from_epsg(32633)).bounds[1] == pytest.approx(y.min(), abs=0.01)
 
