@@ -2,10 +2,10 @@
 
     python benchmarks/few_labels.py WORKSPACE [--budgets 1 5 20] [--seeds 5] [--contenders NAME ...] [--output FILE]
 
-The workspace needs `imagery/` and `labels/` (`eearth download`, `eearth rasterize`). Seed s picks the labelled pixels,
-the weights and every draw; the split is the workspace's. The figure is the mean intersection over union over the
-classes present in the test reference, on the split's test pixels, in percent; `paired` is the mean difference to
-training from scratch with its 95 % interval over seeds. The intervals speak of this region and split alone.
+The workspace needs `imagery/` and `labels/` (`eearth download`, `eearth rasterize`). Seed s makes the spatial split and
+picks the labelled pixels, the weights and every draw, the same for every contender. The figure is the mean intersection
+over union over the classes present in the test reference, on the split's test pixels, in percent; `paired` is the mean
+difference to training from scratch with its 95 % interval over seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,10 @@ from sklearn.ensemble import RandomForestClassifier
 from eearth.data.chips import TEST, LabelledSeries, choose_labels
 from eearth.data.regions import open_labelled
 from eearth.evaluation import measure
+from eearth.geo.cube import CUBE, Cube
+from eearth.geo.split import split_blocks
 from eearth.metrics import accuracy, confusion_matrix
-from eearth.settings import FinetuneSettings, PretrainSettings
+from eearth.settings import FinetuneSettings, PretrainSettings, RasterizeSettings
 from eearth.training.finetune import finetune
 from eearth.training.pretrain import new_encoder, pretrain
 from eearth.workspace import Workspace
@@ -64,8 +66,29 @@ def monthly_medians(series: Series) -> NDArray[np.float32]:
     return np.concatenate([np.where(np.isnan(one), whole, one) for one in medians]).astype(np.float32)
 
 
-def forest(region: LabelledSeries, features: NDArray[np.float32], per_class: int, seed: int) -> Score:
+class Splits:
+    """One region under the split of each seed, made with the default settings of `eearth rasterize`."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Hold the imagery in memory."""
+        region, _ = open_labelled(workspace)
+        self.grid = Cube.open(workspace.folder("download") / CUBE).grid
+        self.series, self.labels = region.series.in_memory(), region.labels
+        self.kept: dict[int, LabelledSeries] = {}
+
+    def __getitem__(self, seed: int) -> LabelledSeries:
+        """The region with the split of a seed."""
+        if seed not in self.kept:
+            usual = {item.name: item.default for item in fields(RasterizeSettings)}
+            names = ("block_size", "buffer", "test_fraction", "validation_fraction")
+            split = split_blocks(self.labels, self.grid, seed=seed, **{name: usual[name] for name in names})
+            self.kept[seed] = LabelledSeries(self.series, self.labels, split.part)
+        return self.kept[seed]
+
+
+def forest(splits: Splits, features: NDArray[np.float32], per_class: int, seed: int) -> Score:
     """Test mIoU of a random forest on the chosen pixels."""
+    region = splits[seed]
     chosen = choose_labels(region.labels, region.split, per_class, seed)
     held = (region.split == TEST) & (region.labels > 0) & np.asarray(region.series.valid[:]).any(axis=0)
     model = RandomForestClassifier(TREES, random_state=seed, n_jobs=2)
@@ -76,9 +99,10 @@ def forest(region: LabelledSeries, features: NDArray[np.float32], per_class: int
 
 
 def network(
-    region: LabelledSeries, start: Callable[[int], Encoder], per_class: int, seed: int, settings: FinetuneSettings
+    splits: Splits, start: Callable[[int], Encoder], per_class: int, seed: int, settings: FinetuneSettings
 ) -> Score:
     """Test mIoU of a network fine-tuned from `start(seed)` on the chosen pixels."""
+    region = splits[seed]
     model, _ = finetune(start(seed), [region], replace(settings, labels_per_class=per_class, seed=seed))
     result = measure(model, region, TEST, CPU)
     if result is None:
@@ -110,13 +134,13 @@ class Starts:
         return self.kept[key]
 
 
-def contenders(region: LabelledSeries, starts: Starts) -> dict[str, Callable[[int, int], Score]]:
+def contenders(splits: Splits, starts: Starts) -> dict[str, Callable[[int, int], Score]]:
     """Name → (labels per class, seed) → test mIoU."""
     plain = FinetuneSettings()
     own, control = PretrainSettings(), PretrainSettings(shuffle=True)
-    learn = partial(network, region)
+    learn = partial(network, splits)
     found: dict[str, Callable[[int, int], Score]] = {
-        "random forest": partial(forest, region, monthly_medians(region.series)),
+        "random forest": partial(forest, splits, monthly_medians(splits.series)),
         "pre-trained": lambda count, seed: learn(partial(starts.pretrained, own), count, seed, plain),
         "pre-trained, frozen": lambda count, seed: learn(
             partial(starts.pretrained, own), count, seed, replace(plain, mode="frozen")
@@ -163,9 +187,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(2)
-    region, _ = open_labelled(Workspace(given.workspace))
-    region = LabelledSeries(region.series.in_memory(), region.labels, region.split)
-    everyone = contenders(region, Starts(region.series, given.encoder_seeds))
+    splits = Splits(Workspace(given.workspace))
+    everyone = contenders(splits, Starts(splits.series, given.encoder_seeds))
     wanted = given.contenders or [""]
     chosen = {name: score for name, score in everyone.items() if any(part in name for part in wanted)}
     results: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import math
 import os
 import tomllib
 import types
@@ -24,9 +25,27 @@ SETTINGS_FILE = "eearth.toml"
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def setting(default: Any = MISSING, *, text: str, argument: bool = False, least: float = 0.0) -> Any:
-    """A dataclass field with its sentence: a positional `argument` or an option; `least` is a number's lowest value."""
-    return field(default=default, metadata={"text": text, "argument": argument, "least": least})
+def setting(
+    default: Any = MISSING,
+    *,
+    text: str,
+    argument: bool = False,
+    least: float = 0.0,
+    most: float = math.inf,
+    incidental: bool = False,
+) -> Any:
+    """A dataclass field with its sentence.
+
+    Args:
+        default: Its default; a setting without one must be given.
+        text: The sentence.
+        argument: Positional on the command line.
+        least: A number's lowest value.
+        most: A number's highest value.
+        incidental: Says how to work and not what to make: another value leaves finished artifacts as they are.
+    """
+    metadata = {"text": text, "argument": argument, "least": least, "most": most, "incidental": incidental}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +64,13 @@ class Settings:
         return {name: _plain(getattr(self, name)) for name in setting_names(type(self))}
 
     def __post_init__(self) -> None:
-        """Refuse a number below its range, wherever it came from, and note what a plain Python call gave."""
+        """Refuse a number out of its range, wherever it came from, and note what a plain Python call gave."""
         for item in _shown(type(self)):
             value = getattr(self, item.name)
-            if isinstance(value, int | float) and value < item.metadata["least"]:
-                msg = f"expected {item.name} of at least {item.metadata['least']:g}, found {value}"
+            least, most = item.metadata["least"], item.metadata["most"]
+            if isinstance(value, int | float) and not least <= value <= most:
+                allowed = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+                msg = f"expected {item.name} of {allowed}, found {value}"
                 raise UsageError(msg)
         if not self.origins:
             given = {i.name: "call" for i in _shown(type(self)) if getattr(self, i.name) != i.default}
@@ -61,6 +82,11 @@ S = TypeVar("S", bound=Settings)
 
 def _shown(cls: type[Settings]) -> list[Any]:
     return [item for item in fields(cls) if not item.metadata.get("hidden")]
+
+
+def incidental_names(cls: type[Settings]) -> list[str]:
+    """Settings that say how to work and not what to make."""
+    return [item.name for item in _shown(cls) if item.metadata["incidental"]]
 
 
 def setting_names(cls: type[Settings]) -> list[str]:

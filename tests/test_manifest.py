@@ -70,11 +70,11 @@ def test_what_changes_something_changes_the_digest(change: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda text: "",
+        lambda _: "",
         lambda text: text[: len(text) // 2],
-        lambda text: "[]",
-        lambda text: "3",
-        lambda text: '{"stage": "download"}',
+        lambda _: "[]",
+        lambda _: "3",
+        lambda _: '{"stage": "download"}',
         lambda text: text.replace('"seed"', '"sead"'),
         lambda text: text.replace('"workers": 8', '"workers": 9'),
         lambda text: text.replace("cdcd", "cece", 1),

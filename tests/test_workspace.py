@@ -94,7 +94,7 @@ def test_something_else_is_made_again(tmp_path: Path, why: str) -> None:
 
 
 def interrupted(workspace: Workspace, **values: int) -> None:
-    with pytest.raises(ZeroDivisionError), workspace.stage(settings(**values), REGION) as run:
+    with pytest.raises(ZeroDivisionError), workspace.stage(settings(**values), REGION) as run:  # noqa: PT012
         (run.scratch / "half").write_text("done so far")
         (run.folder / "cube.zarr").mkdir()
         _ = 1 / 0
@@ -159,7 +159,7 @@ def killed_while(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, rename: 
         done += 1
         return real(self, target)
 
-    with pytest.raises(KeyboardInterrupt), workspace.stage(settings(workers=3), REGION) as run:
+    with pytest.raises(KeyboardInterrupt), workspace.stage(settings(workers=3), REGION) as run:  # noqa: PT012
         work(run, "new")
         monkeypatch.setattr(Path, "rename", counted)
     monkeypatch.undo()
@@ -206,7 +206,7 @@ def test_a_second_process_is_kept_out_until_the_first_ends_however(tmp_path: Pat
         assert holder.stdout.readline() == "holding\n"
         workspace = Workspace(tmp_path)
         with (
-            pytest.raises(WorkspaceError, match="another process is working in .*imagery.partial: wait for it"),
+            pytest.raises(WorkspaceError, match=r"another process is working in .*imagery.partial: wait for it"),
             workspace.stage(settings(workers=3), REGION),
         ):
             pytest.fail("two processes in one folder")
@@ -269,7 +269,7 @@ def test_a_file_is_its_content(tmp_path: Path) -> None:
     assert file_input(tmp_path / "a").path == (tmp_path / "a").resolve()
     (tmp_path / "b").write_text("y")
     assert file_input(tmp_path / "a").digest != file_input(tmp_path / "b").digest
-    with pytest.raises(WorkspaceError, match="expected a file at .*/c, found nothing"):
+    with pytest.raises(WorkspaceError, match=r"expected a file at .*/c, found nothing"):
         file_input(tmp_path / "c")
 
 

@@ -38,7 +38,8 @@ class Region:
     """A polygon on the globe.
 
     Attributes:
-        geometry: (Multi)polygon in longitude, latitude (WGS84), valid and of positive area.
+        geometry: (Multi)polygon in longitude, latitude (WGS84), valid and of positive area, with vertices so dense that
+            it keeps its shape in any CRS.
         name: What to call it, from the file's name.
     """
 
@@ -58,7 +59,7 @@ class Region:
             RegionError: A vertex has no finite coordinates there.
         """
         to_crs = Transformer.from_crs(LONLAT, crs, always_xy=True)
-        geometry: BaseGeometry = _moved(densified(self.geometry), to_crs)
+        geometry: BaseGeometry = _moved(self.geometry, to_crs)
         if not all(math.isfinite(edge) for edge in geometry.bounds):
             msg = f"the region {self.name} has no place in {crs.to_string()}: choose another --crs"
             raise RegionError(msg)
@@ -106,7 +107,7 @@ def read_region(path: Path, report: Report = silent) -> Region:
         msg = f"expected at least one polygon with an area in {path}, found {', '.join(kinds) or 'no geometry'}"
         raise RegionError(msg)
     # mended and united before vertices are added: rounded, these would no longer lie on a common or a crossing edge
-    area = _polygons([_moved(densified(drawn), Transformer.from_crs(frame.crs, LONLAT, always_xy=True))])
+    area = _polygons([_moved(_densified(drawn), Transformer.from_crs(frame.crs, LONLAT, always_xy=True))])
     if area is None:
         msg = f"expected coordinates of {frame.crs.name} in {path}, found {drawn.bounds}: give the file its own CRS"
         raise RegionError(msg)
@@ -114,7 +115,7 @@ def read_region(path: Path, report: Report = silent) -> Region:
     return Region(area, path.stem)
 
 
-def densified(geometry: BaseGeometry) -> BaseGeometry:
+def _densified(geometry: BaseGeometry) -> BaseGeometry:
     """The same geometry with more vertices: an edge that is straight in one CRS is a curve in another."""
     west, south, east, north = geometry.bounds
     side = max(east - west, north - south)

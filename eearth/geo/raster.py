@@ -239,6 +239,7 @@ def read_raster(path: Path, grid: Grid) -> NDArray[Any]:
     Raises:
         WorkspaceError: The file cannot be read, or lies on another grid.
     """
+    values: NDArray[Any]
     try:
         with rasterio.open(path) as file:
             own, values = _grid_of(file), file.read(1)

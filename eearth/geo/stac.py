@@ -141,7 +141,7 @@ def search(wanted: Search) -> Found:
 class _StaticIO(StacApiIO):
     """The client's retries, but plain pystac objects, which a static catalog can be walked with."""
 
-    stac_object_from_dict = pystac.StacIO.stac_object_from_dict  # type: ignore[assignment]
+    stac_object_from_dict = pystac.StacIO.stac_object_from_dict
 
 
 def _open(catalog: str) -> pystac.Catalog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,7 @@ def finetune(
         ModelError: A region lacks a band of the encoder.
     """
     device = torch.device(device)
+    regions = [replace(one, series=one.series.in_memory()) for one in regions]
     chosen = [choose_labels(one.labels, one.split, settings.labels_per_class, settings.seed) for one in regions]
     model = _model(start, regions, chosen)
     pixels = LabelledPixels(regions, chosen, model.classes)

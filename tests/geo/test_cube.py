@@ -44,7 +44,9 @@ def random_stack(grid: Grid, encoding: Encoding) -> tuple[NDArray[Any], NDArray[
 
 def written(path: Path, grid: Grid, encoding: Encoding = UNSIGNED) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     values, valid = random_stack(grid, encoding)
-    cube = Cube.create(path, grid=grid, bands=["blue", "rededge1"], times=TIMES, items=["a b", "c", "d"], encoding=encoding)
+    cube = Cube.create(
+        path, grid=grid, bands=["blue", "rededge1"], times=TIMES, items=["a b", "c", "d"], encoding=encoding
+    )
     for window in grid.windows(64):
         cube.write(window, values[..., *window.slices], valid[..., *window.slices])
     return values, valid
@@ -153,7 +155,7 @@ def _no_times(path: Path) -> None:
 def test_what_is_no_cube_is_refused(tmp_path: Path, spoil: Any) -> None:
     written(tmp_path / CUBE, GRIDS["unround"])
     spoil(tmp_path / CUBE)
-    with pytest.raises(WorkspaceError, match="expected a cube at .*: run `eearth download` again") as caught:
+    with pytest.raises(WorkspaceError, match=r"expected a cube at .*: run `eearth download` again") as caught:
         Cube.open(tmp_path / CUBE)
     assert "\n" not in str(caught.value)
 
@@ -162,9 +164,7 @@ def test_what_is_no_cube_is_refused(tmp_path: Path, spoil: Any) -> None:
 @pytest.mark.parametrize("bands", [["blue", "green", "red"], ["nir"]])
 def test_the_quicklook_shows_the_clearest_date(tmp_path: Path, bands: list[str]) -> None:
     grid = utm_grid(900, 130)
-    cube = Cube.create(
-        tmp_path / CUBE, grid=grid, bands=bands, times=TIMES, items=["a", "b", "c"], encoding=UNSIGNED
-    )
+    cube = Cube.create(tmp_path / CUBE, grid=grid, bands=bands, times=TIMES, items=["a", "b", "c"], encoding=UNSIGNED)
     random = np.random.default_rng(1)
     values = random.integers(1, 9999, (3, len(bands), *grid.shape)).astype(np.uint16)
     valid = random.random((3, *grid.shape)) < np.array([0.2, 0.9, 0.4])[:, None, None]

@@ -29,9 +29,7 @@ def bounds(draw: st.DrawFn) -> Bounds:
 
 
 RESOLUTIONS = st.sampled_from([0.5, 2.5, 9.99479222007154, 10.0, 20.0, 30.0, 120.0])
-WINDOWS = st.builds(
-    Window, st.integers(-50, 50), st.integers(-50, 50), st.integers(1, 60), st.integers(1, 60)
-)
+WINDOWS = st.builds(Window, st.integers(-50, 50), st.integers(-50, 50), st.integers(1, 60), st.integers(1, 60))
 GRIDS = st.builds(
     lambda left, top, side, height, width: utm_grid(height, width, left=left, top=top, side=side),
     st.floats(-6e6, 6e6),
@@ -71,7 +69,9 @@ def test_a_snapped_grid_is_the_smallest_cover_on_whole_multiples(wanted: Bounds,
 
 def test_rounding_adds_no_row_or_column() -> None:
     exact = Grid.snapped((500_000, 4_999_000, 501_000, 5_000_000), crs=UTM33, resolution=10)
-    nudged = Grid.snapped((500_000 - 4e-3, 4_999_000 - 4e-3, 501_000 + 4e-3, 5_000_000 + 4e-3), crs=UTM33, resolution=10)
+    nudged = Grid.snapped(
+        (500_000 - 4e-3, 4_999_000 - 4e-3, 501_000 + 4e-3, 5_000_000 + 4e-3), crs=UTM33, resolution=10
+    )
     assert exact.shape == nudged.shape == (100, 100)
     assert exact == nudged
     assert Grid.snapped((500_000, 4_999_000, 501_000.2, 5_000_000), crs=UTM33, resolution=10).shape == (100, 101)
@@ -146,9 +146,7 @@ def test_coordinates_are_rasterios(grid: Grid, window: Window) -> None:
 
 @given(GRIDS, WINDOWS, st.integers(0, 20))
 def test_padding_stays_inside_and_holds_the_window(grid: Grid, window: Window, margin: int) -> None:
-    inside = Window(
-        min(abs(window.row), grid.height - 1), min(abs(window.col), grid.width - 1), 1, 1
-    )
+    inside = Window(min(abs(window.row), grid.height - 1), min(abs(window.col), grid.width - 1), 1, 1)
     padded = inside.padded(margin, grid)
     rows, cols = np.indices(grid.shape)
     near = (abs(rows - inside.row) <= margin) & (abs(cols - inside.col) <= margin)

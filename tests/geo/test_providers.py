@@ -71,7 +71,9 @@ def test_a_picture_is_not_taken_for_a_band() -> None:
 
 
 def test_sentinel_2_numbers_are_those_of_the_satellite() -> None:
-    assert list(SENTINEL_2_NUMBERS.values()) == sorted(SENTINEL_2_NUMBERS.values(), key=lambda b: b.replace("8A", "085"))
+    assert list(SENTINEL_2_NUMBERS.values()) == sorted(
+        SENTINEL_2_NUMBERS.values(), key=lambda b: b.replace("8A", "085")
+    )
     assert len(set(SENTINEL_2_NUMBERS.values())) == 13
 
 
@@ -86,7 +88,8 @@ def test_a_missing_band_names_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"raster:bands": [{"scale": 2e-4, "offset": -0.2, "nodata": 7, "data_type": "int16"}]}, (2e-4, -0.2, 7.0, "int16")),
+        ({"raster:bands": [{"scale": 2e-4, "offset": -0.2, "nodata": 7, "data_type": "int16"}]},
+         (2e-4, -0.2, 7.0, "int16")),
         ({"raster:scale": 2e-4, "raster:offset": -0.2, "nodata": 7, "data_type": "int16"}, (2e-4, -0.2, 7.0, "int16")),
         ({"bands": [{"raster:scale": 2e-4, "raster:offset": -0.2, "nodata": 7, "data_type": "int16"}]},
          (2e-4, -0.2, 7.0, "int16")),
@@ -129,7 +132,7 @@ def test_the_mask_is_the_scene_classification_where_there_is_one() -> None:
     assert key_of(item_with({"red": {}}), None) is None
     assert key_of(item_with({"red": {}, "scl": {}}), "none") is None
     assert key_of(item_with({"red": {}, "clm": {}}), "clm") == "clm"
-    with pytest.raises(SourceError, match="expected the mask asset 'qa' in the item it, found: red, scl$"):
+    with pytest.raises(SourceError, match=r"expected the mask asset 'qa' in the item it, found: red, scl$"):
         key_of(item_with({"red": {}, "scl": {}}), "qa")
 
 

@@ -160,7 +160,11 @@ def test_blocks_make_up_the_whole(
 
 
 def test_what_lies_beside_the_file_is_not_observed(path: Path) -> None:
-    for beside in (utm_grid(10, 10, left=600_000), utm_grid(10, 10, left=600_003), covering(LAEA, 7, (9e5, 5e6, 9.001e5, 5.001e6))):
+    for beside in (
+        utm_grid(10, 10, left=600_000),
+        utm_grid(10, 10, left=600_003),
+        covering(LAEA, 7, (9e5, 5e6, 9.001e5, 5.001e6)),
+    ):
         assert not read_onto(source_of(path), beside, "bilinear").observed.any()
 
 
@@ -176,7 +180,9 @@ def test_the_files_nodata_counts_and_the_announced_one_where_it_has_none(tmp_pat
 def test_nan_is_no_data(tmp_path: Path) -> None:
     values = noise(FILE).astype(np.float32)
     values[5, 7] = np.nan
-    pixels = read_onto(source_of(write_tif(tmp_path / "f.tif", values, FILE, nodata=None), nodata=None), FILE, "nearest")
+    pixels = read_onto(
+        source_of(write_tif(tmp_path / "f.tif", values, FILE, nodata=None), nodata=None), FILE, "nearest"
+    )
     assert np.argwhere(~pixels.observed).tolist() == [[5, 7]]
 
 
@@ -257,13 +263,16 @@ def test_503s_are_tried_again_until_they_heal(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_open_that_failed_is_not_remembered(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """GDAL answers a second open of a URL that was missing from its memory; a fresh attempt asks again."""
-    monkeypatch.setattr(raster, "_is_final", lambda *_: False)
-    late = tmp_path / "late.tif"
-    monkeypatch.setattr(time, "sleep", lambda _: late.exists() or late.write_bytes(path.read_bytes()))
+def test_a_truncated_body_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GDAL would answer from its memory of the half file; a fresh attempt asks the server, which has healed."""
+    grid = utm_grid(2000, 2000)
+    path = write_tif(tmp_path / "late.tif", noise(grid), grid)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
     with serve_files(tmp_path) as url:
-        assert read_onto(source_of(f"{url}/late.tif"), FILE, "nearest").observed.any()
+        monkeypatch.setattr(time, "sleep", lambda _: path.write_bytes(whole))
+        pixels = read_onto(source_of(f"{url}/late.tif"), grid, "nearest")
+    np.testing.assert_array_equal(pixels.values, noise(grid))
 
 
 @pytest.mark.usefixtures("quick")

@@ -39,7 +39,9 @@ def settings_for(region: Path, bands: tuple[str, ...], **values: Any) -> Downloa
     return DownloadSettings(region=region, bands=bands, **values)
 
 
-def granule(name: str, when: str = "2023-08-15T10:00:00+00:00", tile: str | None = "A", **properties: Any) -> pystac.Item:
+def granule(
+    name: str, when: str = "2023-08-15T10:00:00+00:00", tile: str | None = "A", **properties: Any
+) -> pystac.Item:
     tiled = {} if tile is None else {"grid:code": f"MGRS-{tile}"}
     return make_item(name, {}, GRID, time=when, properties={"platform": "sentinel-2a", **tiled, **properties})
 
@@ -227,7 +229,9 @@ def test_a_block_beside_the_scenes_is_empty(tmp_path: Path) -> None:
 # --- Radiometry
 
 
-def dated(folder: Path, blue: NDArray[np.uint16], *, baseline: str = "05.09", scl: int = 4, **facts: Any) -> pystac.Item:
+def dated(
+    folder: Path, blue: NDArray[np.uint16], *, baseline: str = "05.09", scl: int = 4, **facts: Any
+) -> pystac.Item:
     grid = utm_grid(*blue.shape)
     files = {
         "blue": write_tif(folder / "blue.tif", blue, grid),

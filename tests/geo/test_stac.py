@@ -66,12 +66,14 @@ def test_times_as_people_write_them(text: str | None, expected: str) -> None:
     assert parse_time(text, today=date(2026, 3, 1)).text == expected
 
 
-@pytest.mark.parametrize("text", ["", "last year", "24", "2024-13", "2024-02-30", "2024-5", "2024/", "/", "2024/2025/2026"])
+@pytest.mark.parametrize(
+    "text", ["", "last year", "24", "2024-13", "2024-02-30", "2024-5", "2024/", "/", "2024/2025/2026"]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     if text == "2024/":  # an open end is read as the start alone
         assert parse_time(text).text.startswith("2024-01-01")
         return
-    with pytest.raises(UsageError, match="expected a year, a month, a day or START/END for --datetime, found"):
+    with pytest.raises(UsageError, match=r"expected a year, a month, a day or START/END for --datetime, found"):
         parse_time(text)
 
 
@@ -85,7 +87,8 @@ def test_a_range_that_ends_before_it_starts_is_refused() -> None:
     [
         ("2023-08-15T10:00:00Z", None, datetime(2023, 8, 15, 10, tzinfo=UTC)),
         (None, ("2022-01-01T00:00:00Z", "2022-01-03T00:00:00Z"), datetime(2022, 1, 2, tzinfo=UTC)),
-        ("2023-08-15T10:00:00Z", ("2022-01-01T00:00:00Z", "2022-01-03T00:00:00Z"), datetime(2023, 8, 15, 10, tzinfo=UTC)),
+        ("2023-08-15T10:00:00Z", ("2022-01-01T00:00:00Z", "2022-01-03T00:00:00Z"),
+         datetime(2023, 8, 15, 10, tzinfo=UTC)),
     ],
 )  # fmt: skip
 def test_the_moment_of_an_item(moment: str | None, span: tuple[str, str] | None, expected: datetime) -> None:
@@ -113,7 +116,9 @@ def expected_ids(real_data: Path, site: str, region: Region, when: str, max_clou
         for item in items
         if item["properties"]["eo:cloud_cover"] <= max_cloud and shape(item["geometry"]).intersects(region.geometry)
     }
-    return sorted((name for name, moment in times.items() if start <= moment <= end), key=lambda name: (times[name], name))
+    return sorted(
+        (name for name, moment in times.items() if start <= moment <= end), key=lambda name: (times[name], name)
+    )
 
 
 @pytest.mark.parametrize("source", ["path", "folder", "url", "memory", "pgstac"])
@@ -242,9 +247,7 @@ def test_a_server_that_only_answers_503(tmp_path: Path) -> None:
         assert "expected a STAC catalog at" in message_of(wanted(url, OCEAN, None, "2015"))
 
 
-def test_a_server_that_often_answers_503(
-    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_often_answers_503(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A walk of a dozen requests, a third of which fail at first."""
     monkeypatch.setattr(stac, "RETRY", stac.RETRY.new(backoff_factor=0.01))
     region = read_region(real_data / "slovenia" / "region.geojson")

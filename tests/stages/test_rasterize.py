@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from scipy.ndimage import distance_transform_edt
+
+from eearth.errors import LabelError, WorkspaceError
+from eearth.events import Event, Note, Table, Warned
+from eearth.geo.cube import CUBE, Cube
+from eearth.geo.labels import read_classes
+from eearth.settings import DownloadSettings, RasterizeSettings
+from eearth.stages.download import download
+from eearth.stages.rasterize import rasterize
+from eearth.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+TRAIN, VALIDATION, TEST, BUFFER = 1, 2, 3, 4
+
+
+def imagery(folder: Path, real_data: Path, site: str, **values: Any) -> Workspace:
+    workspace = Workspace(folder)
+    settings = DownloadSettings(
+        region=real_data / site / "region.geojson", catalog=str(real_data), collection=site, grid="native",
+        max_cloud=100, mask_asset="none", **values,
+    )  # fmt: skip
+    download(workspace, settings)
+    return workspace
+
+
+def slovenia_in(folder: Path, real_data: Path, **values: Any) -> Workspace:
+    return imagery(folder, real_data, "slovenia", **{"bands": ("red",), "datetime": "2015-07-11", **values})
+
+
+@pytest.fixture(scope="module")
+def slovenia(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Workspace:
+    workspace = slovenia_in(tmp_path_factory.mktemp("slovenia"), real_data)
+    words = [str(real_data / "slovenia" / "labels.gpkg"), "-w", str(workspace.root)]
+    done = subprocess.run(
+        [sys.executable, "-m", "eearth", "rasterize", *words], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cultivated land" in done.stderr
+    return workspace
+
+
+def raster(workspace: Workspace, name: str) -> NDArray[np.uint8]:
+    grid = Cube.open(workspace.folder("download") / CUBE).grid
+    with rasterio.open(workspace.folder("rasterize") / name) as file:
+        assert (file.crs, file.transform, file.shape) == (grid.crs, grid.transform, grid.shape)
+        assert (file.nodata, file.dtypes) == (0, ("uint8",))
+        values: NDArray[np.uint8] = file.read(1)
+    return values
+
+
+def oracle(path: Path, workspace: Workspace) -> NDArray[np.uint8]:
+    """The site's own raster, cut to the imagery's grid."""
+    grid = Cube.open(workspace.folder("download") / CUBE).grid
+    with rasterio.open(path) as file:
+        row = (file.transform.f - grid.transform.f) / grid.resolution[1]
+        col = (grid.transform.c - file.transform.c) / grid.resolution[0]
+        assert abs(row - round(row)) < 1e-3
+        assert abs(col - round(col)) < 1e-3
+        values: NDArray[np.uint8] = file.read(1)[round(row) :, round(col) :][: grid.height, : grid.width]
+    assert values.shape == grid.shape
+    return values
+
+
+def test_labels_are_those_of_the_site(slovenia: Workspace, real_data: Path) -> None:
+    labels = raster(slovenia, "labels.tif")
+    np.testing.assert_array_equal(labels, oracle(real_data / "slovenia" / "labels.tif", slovenia))
+    classes = read_classes(slovenia.folder("rasterize") / "classes.json")
+    assert {entry.code: entry.pixels for entry in classes} == {
+        code: int((labels == code).sum()) for code in (1, 2, 3, 4, 8)
+    }
+    assert [entry.name for entry in classes] == [
+        "cultivated land", "forest", "grassland", "shrubland", "artificial surface",
+    ]  # fmt: skip
+
+
+def test_labels_on_the_coarser_of_two_native_grids(tmp_path: Path, real_data: Path) -> None:
+    workspace = imagery(tmp_path, real_data, "romania", bands=("red", "nir08"), datetime="2018-08", resolution=20)
+    assert Cube.open(workspace.folder("download") / CUBE).grid.resolution == (20, 20)
+    manifest = rasterize(workspace, RasterizeSettings(labels=real_data / "romania" / "labels.gpkg"))
+    np.testing.assert_array_equal(
+        raster(workspace, "labels.tif"), oracle(real_data / "romania" / "labels.tif", workspace)
+    )
+    assert manifest.figures["classes"] == 2
+
+
+def assert_apart(workspace: Workspace, buffer: float) -> None:
+    """Of train, validation and test no two pixels lie within the buffer, centre to centre."""
+    labels, part = raster(workspace, "labels.tif"), raster(workspace, "split.tif")
+    np.testing.assert_array_equal(part > 0, labels > 0)
+    assert set(np.unique(part)) <= {0, TRAIN, VALIDATION, TEST, BUFFER}
+    width, height = Cube.open(workspace.folder("download") / CUBE).grid.resolution
+    for one, other in ((TRAIN, TEST), (VALIDATION, TEST), (TRAIN, VALIDATION)):
+        if (part == one).any() and (part == other).any():
+            distance = distance_transform_edt(part != other, sampling=(height, width))
+            assert distance[part == one].min() > buffer
+
+
+def test_the_parts_are_apart(slovenia: Workspace) -> None:
+    manifest = slovenia.require("rasterize")
+    assert manifest.figures["buffer"] == "30 m"
+    assert_apart(slovenia, 29.98)
+    part = raster(slovenia, "split.tif")
+    for code, name in ((TRAIN, "train"), (VALIDATION, "validation"), (TEST, "test")):
+        assert manifest.figures[f"{name} pixels"] == (part == code).sum() > 0
+
+
+@pytest.mark.parametrize("buffer", [0.0, 75.0])
+def test_the_buffer_is_the_one_asked_for(tmp_path: Path, real_data: Path, buffer: float) -> None:
+    workspace = slovenia_in(tmp_path, real_data)
+    settings = RasterizeSettings(labels=real_data / "slovenia" / "labels.gpkg", buffer=buffer, block_size=240)
+    rasterize(workspace, settings)
+    assert_apart(workspace, buffer)
+
+
+def test_the_blocks_to_look_at_are_those_of_the_pixels(slovenia: Workspace) -> None:
+    grid = Cube.open(slovenia.folder("download") / CUBE).grid
+    part = raster(slovenia, "split.tif")
+    blocks = gpd.read_file(slovenia.folder("rasterize") / "split.geojson")
+    assert blocks.crs.to_epsg() == 4326
+    assert set(blocks["part"]) <= {"train", "validation", "test"}
+    shown = blocks.to_crs(grid.crs.to_wkt())
+    rows, cols = np.nonzero((part > 0) & (part < BUFFER))
+    points = gpd.GeoDataFrame(
+        {"code": part[rows, cols]}, geometry=gpd.points_from_xy(grid.x()[cols], grid.y()[rows]), crs=grid.crs.to_wkt()
+    )
+    joined = points.sjoin(shown, predicate="within")
+    assert len(joined) == len(points)
+    assert (joined["code"].map({TRAIN: "train", VALIDATION: "validation", TEST: "test"}) == joined["part"]).all()
+
+
+def test_the_same_again_is_up_to_date_and_another_seed_is_not(tmp_path: Path, real_data: Path) -> None:
+    workspace = slovenia_in(tmp_path, real_data)
+    labels = real_data / "slovenia" / "labels.gpkg"
+    heard: list[Event] = []
+    first = rasterize(workspace, RasterizeSettings(labels=labels), heard.append)
+    table = next(event for event in heard if isinstance(event, Table))
+    assert table.columns == ("code", "class", "features", "pixels", "train", "validation", "test")
+    assert len(table.rows) == 5
+    assert any(isinstance(event, Warned) and "part has no pixel of the classes" in event.text for event in heard)
+    again: list[Event] = []
+    assert rasterize(workspace, RasterizeSettings(labels=labels), again.append) == first
+    assert [event.text for event in again if isinstance(event, Note)] == [
+        f"{workspace.folder('rasterize')} is up to date"
+    ]
+    part = raster(workspace, "split.tif")
+    other = rasterize(workspace, RasterizeSettings(labels=labels, seed=1))
+    assert other.digest != first.digest
+    assert (raster(workspace, "split.tif") != part).any()
+    back = rasterize(workspace, RasterizeSettings(labels=labels))
+    assert back.digest == first.digest
+
+
+def test_changed_labels_are_burnt_again(tmp_path: Path, real_data: Path) -> None:
+    workspace = slovenia_in(tmp_path / "w", real_data)
+    frame = gpd.read_file(real_data / "slovenia" / "labels.gpkg", layer="labels")
+    path = tmp_path / "labels.gpkg"
+    frame.to_file(path, layer="labels")
+    rasterize(workspace, RasterizeSettings(labels=path))
+    assert 8 in np.unique(raster(workspace, "labels.tif"))
+    frame[frame["code"] != 8].to_file(path, layer="labels")
+    rasterize(workspace, RasterizeSettings(labels=path))
+    assert 8 not in np.unique(raster(workspace, "labels.tif"))
+
+
+def test_other_imagery_makes_the_labels_stale(tmp_path: Path, real_data: Path) -> None:
+    workspace = slovenia_in(tmp_path, real_data)
+    settings = RasterizeSettings(labels=real_data / "slovenia" / "labels.gpkg")
+    first = rasterize(workspace, settings)
+    assert workspace.require_current("rasterize", made_from="download") == first
+    slovenia_in(tmp_path, real_data, datetime="2015-08-30")
+    with pytest.raises(WorkspaceError, match=r"labels is stale: imagery/ has changed .* `eearth rasterize` again"):
+        workspace.require_current("rasterize", made_from="download")
+    second = rasterize(workspace, settings)
+    assert second.inputs["imagery"] != first.inputs["imagery"]
+    assert second.outputs == first.outputs
+    assert workspace.require_current("rasterize", made_from="download") == second
+
+
+def test_without_imagery(tmp_path: Path, real_data: Path) -> None:
+    with pytest.raises(WorkspaceError, match="imagery, which is missing: run `eearth download` first"):
+        rasterize(Workspace(tmp_path), RasterizeSettings(labels=real_data / "slovenia" / "labels.gpkg"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_elsewhere(slovenia: Workspace, real_data: Path) -> None:
+    before = json.loads((slovenia.folder("rasterize") / "manifest.json").read_text())
+    with pytest.raises(LabelError, match="expected labels on the imagery"):
+        rasterize(slovenia, RasterizeSettings(labels=real_data / "romania" / "labels.gpkg"))
+    assert json.loads((slovenia.folder("rasterize") / "manifest.json").read_text()) == before
