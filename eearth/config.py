@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import math
 import os
 import tomllib
 import types
@@ -59,9 +58,13 @@ class Settings:
     stage: ClassVar[str]
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False, metadata={"hidden": True})
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready settings, without secrets in addresses."""
-        return {name: _plain(getattr(self, name)) for name in setting_names(type(self))}
+    def what(self) -> dict[str, Any]:
+        """JSON-ready settings that say what to make, without secrets in addresses."""
+        return {item.name: _plain(getattr(self, item.name)) for item in _shown(type(self)) if not _incidental(item)}
+
+    def how(self) -> dict[str, Any]:
+        """JSON-ready settings that only say how to work."""
+        return {item.name: _plain(getattr(self, item.name)) for item in _shown(type(self)) if _incidental(item)}
 
     def __post_init__(self) -> None:
         """Refuse a number out of its range, wherever it came from, and note what a plain Python call gave."""
@@ -84,9 +87,8 @@ def _shown(cls: type[Settings]) -> list[Any]:
     return [item for item in fields(cls) if not item.metadata.get("hidden")]
 
 
-def incidental_names(cls: type[Settings]) -> list[str]:
-    """Settings that say how to work and not what to make."""
-    return [item.name for item in _shown(cls) if item.metadata["incidental"]]
+def _incidental(item: Any) -> bool:
+    return bool(item.metadata["incidental"])
 
 
 def setting_names(cls: type[Settings]) -> list[str]:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 5.0
 
 
+# A file or a pipe has no width: wide enough that a command in a table stays in one piece.
+PLAIN_WIDTH = 200
+
+
 class RateColumn(ProgressColumn):
     """Units per second."""
 
@@ -137,7 +141,7 @@ def show_table(table: Table, console: Console | None = None) -> None:
         shown.add_column(escape(column), justify="left" if number == 0 else "default", overflow="fold")
     for row in table.rows:
         shown.add_row(*(escape(cell) for cell in row))
-    (console or Console()).print(shown)
+    (console or Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)).print(shown)
 
 
 def show_error(text: str) -> None:

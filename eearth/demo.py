@@ -111,7 +111,7 @@ def compare(workspace: Workspace, seeds: int, path: Path, report: Report) -> Com
         "imagery": workspace.require("download").digest,
         "labels": workspace.require("rasterize").digest,
         "encoder": workspace.require("pretrain").outputs[ENCODER],
-        "settings": settings.as_dict(),
+        "settings": settings.what(),
     }
     done = _remembered(path, key)
     region, _ = open_labelled(workspace)
@@ -155,9 +155,8 @@ def _show(comparison: Comparison, workspace: Workspace, report: Report) -> None:
             rows=tuple(rows),
         )
     )
-    report(
-        Note(text=f"gain of pre-training: {100 * mean:+.1f} ± {100 * width:.1f} points of mIoU (95 %, paired by seed)")
-    )
+    interval = f" ± {100 * width:.1f} (95 %, paired by seed)" if np.isfinite(width) else ""
+    report(Note(text=f"gain of pre-training: {100 * mean:+.1f}{interval} points of mIoU"))
     report(Note(text=f"the map:     {workspace.folder('predict') / 'landcover.tif'} (and preview.png beside it)"))
     report(Note(text=f"the imagery: {workspace.folder('download') / 'quicklook.png'}"))
     report(Note(text=f"accuracy:    {workspace.folder('finetune') / 'metrics.json'}, confusion.png"))

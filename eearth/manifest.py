@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 
 # What a rerun may change without anything downstream being different.
-VOLATILE = ("eearth", "seconds", "origins", "paths")
+VOLATILE = ("eearth", "seconds", "origins", "paths", "how")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class Manifest:
     Attributes:
         stage: Name of the stage.
         eearth: Version that made it.
-        settings: The whole resolved configuration.
+        settings: The resolved configuration of what was made.
+        how: The rest of the configuration, which changes nothing that was made.
         origins: Setting → where its value came from: flag, environment, file or default.
         inputs: Name → sha256 of a file, or the digest of an earlier stage's manifest.
         paths: Name of an input → where it lay; the digest leaves it out, so a moved file is the same input.
@@ -48,6 +49,7 @@ class Manifest:
     origins: dict[str, str]
     inputs: dict[str, str]
     paths: dict[str, str] = field(default_factory=dict)
+    how: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, str]
     seed: int | None = None
     seconds: float = 0.0

@@ -74,8 +74,8 @@ class RasterizeSettings(Settings):
     buffer: float | None = setting(
         None, text="Least distance in metres between pixels of different parts. Default: three pixels."
     )
-    test_fraction: float = setting(0.25, text="Share of the labelled pixels to test on.")
-    validation_fraction: float = setting(0.15, text="Share of the labelled pixels to validate on.")
+    test_fraction: float = setting(0.25, most=1, text="Share of the labelled pixels to test on.")
+    validation_fraction: float = setting(0.15, most=1, text="Share of the labelled pixels to validate on.")
     seed: int = setting(0, text="Seed of the split.")
 
 
@@ -88,7 +88,7 @@ class PretrainSettings(Settings):
     model: str = setting("seasonal-unet", text="Encoder by name.")
     features: int = setting(64, least=1, text="Length of the feature vector of a pixel.")
     depth: int = setting(
-        1, text="Times the encoder halves the resolution, 0 to 2: less looks less at the surroundings."
+        1, most=2, text="Times the encoder halves the resolution, 0 to 2: less looks less at the surroundings."
     )
     steps: int = setting(150, text="Training steps; more can make the encoder know places instead of their cover.")
     windows: int = setting(24, least=1, text="Places in a step, two views of each.")
@@ -102,7 +102,7 @@ class PretrainSettings(Settings):
     gain: float = setting(0.1, text="Spread of the band gains of a view.")
     offset: float = setting(0.3, text="Spread of the band offsets of a view, in standard deviations of the band.")
     noise: float = setting(0.3, text="Spread of the noise of a pixel, in standard deviations of the band.")
-    drop_band: float = setting(0.2, text="Chance that a view lacks a band.")
+    drop_band: float = setting(0.2, most=1, text="Chance that a view lacks a band.")
     shuffle: bool = setting(False, text="Compare unrelated pixels: a control that must lose the gain.")
     seed: int = setting(0, text="Seed of the weights and of every draw.")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)
@@ -136,7 +136,7 @@ class FinetuneSettings(Settings):
     gain: float = setting(0.05, text="Spread of the band gains of a window.")
     offset: float = setting(0.05, text="Spread of the band offsets of a window, in standard deviations of the band.")
     noise: float = setting(0.05, text="Spread of the noise of a pixel, in standard deviations of the band.")
-    drop_band: float = setting(0.0, text="Chance that a window lacks a band.")
+    drop_band: float = setting(0.0, most=1, text="Chance that a window lacks a band.")
     seed: int = setting(0, text="Seed of the chosen labels and of every draw.")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)
 

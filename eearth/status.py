@@ -67,6 +67,9 @@ def _status(workspace: Workspace, stage: str, earlier: dict[str, StageStatus]) -
     ]
     if reasons:
         return StageStatus(stage, "stale", "; ".join(reasons), command_of(workspace, manifest), manifest.figures)
+    if workspace.partial(stage).is_dir():
+        reason = "a later run was interrupted; its command continues it"
+        return StageStatus(stage, "done", reason, "", manifest.figures)
     return StageStatus(stage, "done", "", "", manifest.figures)
 
 
@@ -102,7 +105,7 @@ def _changed_settings(workspace: Workspace, manifest: Manifest) -> list[str]:
     flags = {name: value for name, value in manifest.settings.items() if manifest.origins.get(name) in settled}
     flags |= {name: manifest.settings[name] for name in manifest.paths if name in manifest.settings}
     try:
-        now = resolve(cls, flags, workspace.root).as_dict()
+        now = resolve(cls, flags, workspace.root).what()
     except EearthError as error:
         return [str(error)]
     return [
@@ -116,8 +119,8 @@ def command_of(workspace: Workspace, manifest: Manifest) -> str:
     """The command line that a stage was last run with, flags that stood in the file or the environment left out."""
     words = ["eearth", manifest.stage]
     for name, declared in SETTINGS[manifest.stage].__dataclass_fields__.items():
-        value = manifest.settings.get(name)
-        if name not in manifest.settings or manifest.origins.get(name) not in ("flag", "call"):
+        value = (manifest.settings | manifest.how).get(name)
+        if manifest.origins.get(name) not in ("flag", "call"):
             continue
         text = ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
         option = f"--{name.replace('_', '-')}"

@@ -85,7 +85,8 @@ class Run:
         self.finished = Manifest(
             stage=self.settings.stage,
             eearth=version("eearth"),
-            settings=self.settings.as_dict(),
+            settings=self.settings.what(),
+            how=self.settings.how(),
             origins=dict(self.settings.origins),
             inputs={name: given.digest for name, given in self.inputs.items()},
             paths={name: str(given.path) for name, given in self.inputs.items() if given.path},
@@ -200,9 +201,7 @@ class Workspace:
         if manifest is None or any(not (self.folder(settings.stage) / name).exists() for name in manifest.outputs):
             return None
         paths = [name for name, given in inputs.items() if given.path]
-        same = all(
-            manifest.settings.get(name) == value for name, value in settings.as_dict().items() if name not in paths
-        )
+        same = all(manifest.settings.get(name) == value for name, value in settings.what().items() if name not in paths)
         return manifest if same and manifest.inputs == {n: given.digest for n, given in inputs.items()} else None
 
     def _publish(self, stage: str) -> None:
@@ -241,7 +240,7 @@ def file_input(path: Path) -> Input:
 
 def _fingerprint(settings: Settings, inputs: Mapping[str, Input]) -> dict[str, Any]:
     paths = [name for name, given in inputs.items() if given.path]
-    kept = {name: value for name, value in settings.as_dict().items() if name not in paths}
+    kept = {name: value for name, value in settings.what().items() if name not in paths}
     return {
         "eearth": version("eearth"),
         "settings": kept,

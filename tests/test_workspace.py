@@ -75,6 +75,16 @@ def test_the_same_again_is_up_to_date(tmp_path: Path) -> None:
         assert run.finished == first
 
 
+def test_how_to_work_changes_nothing(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    first = made(workspace)
+    with workspace.stage(settings(workers=1), REGION) as run:
+        assert run.finished == first
+    interrupted(workspace, max_cloud=30)
+    with workspace.stage(settings(max_cloud=30, workers=1), REGION) as run:
+        assert run.resumed
+
+
 @pytest.mark.parametrize("why", ["settings", "input", "artifact gone"])
 def test_something_else_is_made_again(tmp_path: Path, why: str) -> None:
     workspace = Workspace(tmp_path)
@@ -83,7 +93,7 @@ def test_something_else_is_made_again(tmp_path: Path, why: str) -> None:
         (workspace.folder("download") / "cube.zarr" / "0").unlink()
         (workspace.folder("download") / "cube.zarr").rmdir()
     inputs = {"region": replace(REGION["region"], digest="cd" * 32)} if why == "input" else REGION
-    values = {"workers": 3} if why == "settings" else {}
+    values = {"max_cloud": 30} if why == "settings" else {}
     with workspace.stage(settings(**values), inputs) as run:
         assert run.finished is None
         assert not run.resumed
@@ -116,7 +126,7 @@ def test_an_interrupted_run_is_taken_up(tmp_path: Path) -> None:
 def test_an_interrupted_run_of_something_else_is_cleared_away(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     interrupted(workspace)
-    with workspace.stage(settings(workers=3), REGION) as run:
+    with workspace.stage(settings(max_cloud=30), REGION) as run:
         assert not run.resumed
         assert names(run.folder) == ["plan.json"]
 
@@ -140,7 +150,7 @@ def test_a_run_that_made_nothing_leaves_nothing(tmp_path: Path) -> None:
 def test_a_failed_second_run_leaves_the_first_result(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     first = made(workspace)
-    interrupted(workspace, workers=3)
+    interrupted(workspace, max_cloud=30)
     assert Workspace(tmp_path).require("download") == first
 
 
@@ -159,7 +169,7 @@ def killed_while(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, rename: 
         done += 1
         return real(self, target)
 
-    with pytest.raises(KeyboardInterrupt), workspace.stage(settings(workers=3), REGION) as run:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), workspace.stage(settings(max_cloud=30), REGION) as run:  # noqa: PT012
         work(run, "new")
         monkeypatch.setattr(Path, "rename", counted)
     monkeypatch.undo()
@@ -172,7 +182,7 @@ def test_a_kill_between_the_renames_is_made_good(tmp_path: Path, monkeypatch: py
     assert names(tmp_path) == [["imagery", "imagery.partial"], ["imagery.partial", "imagery.replaced"]][rename]
     workspace = Workspace(tmp_path)
     assert names(tmp_path) == ["imagery"]
-    assert workspace.require("download").settings["workers"] == 3
+    assert workspace.require("download").settings["max_cloud"] == 30
     assert (workspace.folder("download") / "cube.zarr" / "0").read_text() == "new"
 
 
@@ -207,7 +217,7 @@ def test_a_second_process_is_kept_out_until_the_first_ends_however(tmp_path: Pat
         workspace = Workspace(tmp_path)
         with (
             pytest.raises(WorkspaceError, match=r"another process is working in .*imagery.partial: wait for it"),
-            workspace.stage(settings(workers=3), REGION),
+            workspace.stage(settings(max_cloud=30), REGION),
         ):
             pytest.fail("two processes in one folder")
         assert (workspace.partial("download") / "scratch" / "half").exists()
@@ -239,7 +249,7 @@ def test_a_later_stage_names_the_earlier_one_by_its_digest(tmp_path: Path) -> No
     labels = labels_from(workspace)
     assert labels.inputs == {"imagery": imagery.digest}
     assert workspace.require_current("rasterize", made_from="download") == labels
-    made(workspace, "new", workers=3)
+    made(workspace, "new", max_cloud=30)
     with pytest.raises(WorkspaceError, match=r"labels is stale: imagery/ has changed .* run `eearth rasterize` again"):
         workspace.require_current("rasterize", made_from="download")
     again = labels_from(workspace)

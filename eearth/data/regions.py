@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eearth.data.chips import LabelledSeries
 from eearth.data.series import Series
@@ -27,6 +27,12 @@ def open_series(workspace: Workspace) -> Series:
     """
     workspace.require("download")
     return series_of(Cube.open(workspace.folder("download") / CUBE))
+
+
+def asked_imagery(workspace: Workspace) -> dict[str, Any]:
+    """How a workspace's imagery was asked for, to ask for the like elsewhere: settings of the download."""
+    manifest = workspace.require("download")
+    return manifest.settings | {"collection": manifest.records["collection"]}
 
 
 def open_labelled(workspace: Workspace) -> tuple[LabelledSeries, tuple[LandCoverClass, ...]]:

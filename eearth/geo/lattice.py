@@ -65,8 +65,8 @@ class Axis:
         """Refuse at birth what would leave gaps."""
         if self.size % STEP or self.margin % STEP or not 0 <= 2 * self.margin < self.size:
             msg = (
-                f"expected a window size and a margin that are multiples of {STEP} with 0 <= 2 * margin < size, "
-                f"found size {self.size} and margin {self.margin}"
+                f"expected a window size that is a multiple of {STEP} and more than twice the margin of "
+                f"{self.margin} pixels (itself a multiple of {STEP}), found {self.size}"
             )
             raise UsageError(msg)
 

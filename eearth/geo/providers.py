@@ -154,7 +154,10 @@ def mask_source(item: pystac.Item, wanted: str | None) -> Source | None:
             return _describe(item, key, 1)
     if wanted is None:
         return None
-    msg = f"expected the mask asset {wanted!r} in the item {item.id}, found: {', '.join(item.assets)}"
+    msg = (
+        f"expected the mask asset {wanted!r} in the item {item.id}, found: {', '.join(item.assets)}; "
+        "name one of them with --mask-asset, or say --mask-asset none"
+    )
     raise SourceError(msg)
 
 

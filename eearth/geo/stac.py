@@ -264,7 +264,7 @@ def _filter(items: Iterable[pystac.Item], collection: str, wanted: Search) -> Fo
             kept.append(item)
     if not kept:
         why = ", ".join(f"{count} by {reason}" for reason, count in removed.items()) or "the collection is empty"
-        msg = f"no scenes left of {matched} in {collection}; removed: {why}"
+        msg = f"no scenes left of {matched} in {collection}; removed: {why}: give another --datetime or --max-cloud"
         raise SourceError(msg)
     kept.sort(key=lambda item: (moment_of(item), item.id))
     return Found(tuple(kept), collection, matched, dict(removed))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eearth.data.chips import TEST, VALIDATION
-from eearth.data.regions import open_labelled
+from eearth.data.regions import asked_imagery, open_labelled
 from eearth.errors import LabelError
 from eearth.evaluation import measure
 from eearth.events import Note, Report, Table, Warned, silent
@@ -66,7 +66,7 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
             name: measure(model, regions[0], part, device)
             for name, part in (("test", TEST), ("validation", VALIDATION))
         }
-        save_land_cover(run.folder, model, workspace.require("download").settings, [asdict(entry) for entry in classes])
+        save_land_cover(run.folder, model, asked_imagery(workspace), [asdict(entry) for entry in classes])
         write_history(run.folder / "history.csv", history)
         draw_history(run.folder / "loss.png", history, {"loss": ["loss"], "mIoU": ["validation_miou"]})
         _write_metrics(run.folder, measured, classes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rasterio.features import geometry_mask
 
-from eearth.data.regions import series_of
+from eearth.data.regions import asked_imagery, series_of
 from eearth.errors import ModelError
 from eearth.events import Advanced, Finished, Note, Report, Started, silent
 from eearth.geo.aoi import Region, parse_crs, read_region
@@ -139,7 +139,7 @@ def _bands(saved: SavedModel) -> tuple[str, ...]:
 
 def _request(workspace: Workspace, saved: SavedModel, settings: Any) -> DownloadSettings:
     """Ask as the workspace's imagery was asked for, or else as the model's was, for the bands of the model."""
-    asked = workspace.require("download").settings if workspace.folder("download").is_dir() else saved.imagery
+    asked = asked_imagery(workspace) if workspace.folder("download").is_dir() else saved.imagery
     lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
     changed = {"region": settings.region, "bands": _bands(saved), "workers": settings.workers}
     try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eearth.data.regions import open_series
+from eearth.data.regions import asked_imagery, open_series
 from eearth.events import Note, Report, silent
 from eearth.models.files import save_encoder
 from eearth.pictures import draw_history
@@ -41,7 +41,7 @@ def pretrain(workspace: Workspace, settings: PretrainSettings, report: Report = 
         series = [open_series(source) for source in sources]
         device = choose_device(settings.device)
         encoder, history = train(series, settings, device=device, checkpoint=run.scratch, report=report)
-        save_encoder(run.folder, encoder, workspace.require("download").settings)
+        save_encoder(run.folder, encoder, asked_imagery(workspace))
         write_history(run.folder / "history.csv", history)
         draw_history(run.folder / "loss.png", history, {"contrastive loss": ["loss"]})
         return run.finish(seed=settings.seed, figures=_figures(history, len(sources)), records={"device": str(device)})
