@@ -57,19 +57,23 @@ def _status(workspace: Workspace, stage: str, earlier: dict[str, StageStatus]) -
     except EearthError as error:
         return StageStatus(stage, "broken", str(error), _first_command(workspace, stage), {})
     if manifest is None:
-        interrupted = workspace.partial(stage).is_dir()
-        state, reason = ("partial", "interrupted; the same command continues") if interrupted else ("missing", "")
-        return StageStatus(stage, state, reason, _first_command(workspace, stage), {})
+        plan = workspace.interrupted(stage)
+        if plan is None:
+            return StageStatus(stage, "missing", "", _first_command(workspace, stage), {})
+        command = command_of(workspace, stage, plan["settings"], plan["origins"])
+        return StageStatus(stage, "partial", "interrupted; the same command continues", command, {})
     reasons = [
         *_changed_stages(workspace, manifest, earlier),
         *_changed_files(manifest),
         *_changed_settings(workspace, manifest),
     ]
     if reasons:
-        return StageStatus(stage, "stale", "; ".join(reasons), command_of(workspace, manifest), manifest.figures)
-    if workspace.partial(stage).is_dir():
-        reason = "a later run was interrupted; its command continues it"
-        return StageStatus(stage, "done", reason, "", manifest.figures)
+        command = command_of(workspace, stage, manifest.settings | manifest.how, manifest.origins)
+        return StageStatus(stage, "stale", "; ".join(reasons), command, manifest.figures)
+    plan = workspace.interrupted(stage)
+    if plan is not None:
+        command = command_of(workspace, stage, plan["settings"], plan["origins"])
+        return StageStatus(stage, "done", "a later run was interrupted", command, manifest.figures)
     return StageStatus(stage, "done", "", "", manifest.figures)
 
 
@@ -115,12 +119,12 @@ def _changed_settings(workspace: Workspace, manifest: Manifest) -> list[str]:
     ]
 
 
-def command_of(workspace: Workspace, manifest: Manifest) -> str:
+def command_of(workspace: Workspace, stage: str, settings: dict[str, Any], origins: dict[str, str]) -> str:
     """The command line that a stage was last run with, flags that stood in the file or the environment left out."""
-    words = ["eearth", manifest.stage]
-    for name, declared in SETTINGS[manifest.stage].__dataclass_fields__.items():
-        value = (manifest.settings | manifest.how).get(name)
-        if manifest.origins.get(name) not in ("flag", "call"):
+    words = ["eearth", stage]
+    for name, declared in SETTINGS[stage].__dataclass_fields__.items():
+        value = settings.get(name)
+        if origins.get(name) not in ("flag", "call"):
             continue
         text = ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
         option = f"--{name.replace('_', '-')}"

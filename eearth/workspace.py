@@ -126,6 +126,10 @@ class Workspace:
         folder = self.folder(stage)
         return Manifest.read(folder) if folder.is_dir() else None
 
+    def interrupted(self, stage: str) -> dict[str, Any] | None:
+        """Settings and their origins of a run that was interrupted; None if there was none."""
+        return _read_plan(self.partial(stage))
+
     def require(self, stage: str) -> Manifest:
         """The manifest of a stage that must be finished, with its artifacts in place.
 
@@ -184,7 +188,7 @@ class Workspace:
         partial = self.partial(stage)
         partial.mkdir(parents=True, exist_ok=True)
         with _locked(partial):
-            resumed = _prepare(partial, _fingerprint(settings, inputs))
+            resumed = _prepare(partial, _fingerprint(settings, inputs), settings)
             run = Run(partial, resumed=resumed, settings=settings, inputs=inputs)
             try:
                 yield run
@@ -248,18 +252,25 @@ def _fingerprint(settings: Settings, inputs: Mapping[str, Input]) -> dict[str, A
     }
 
 
-def _prepare(partial: Path, fingerprint: dict[str, Any]) -> bool:
+def _prepare(partial: Path, fingerprint: dict[str, Any], settings: Settings) -> bool:
     """Keep an interrupted run's work if it was after the same thing; otherwise clear the folder. True: kept."""
-    plan = partial / PLAN
-    try:
-        if json.loads(plan.read_text(encoding="utf-8")) == fingerprint:
-            return True
-    except (OSError, ValueError):
-        pass
+    found = _read_plan(partial)
+    if found is not None and found["after"] == fingerprint:
+        return True
     for path in partial.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_json(plan, fingerprint)
+    asked = settings.what() | settings.how()
+    write_json(partial / PLAN, {"after": fingerprint, "settings": asked, "origins": dict(settings.origins)})
     return False
+
+
+def _read_plan(partial: Path) -> dict[str, Any] | None:
+    """What an interrupted run was after; None if it left nothing that can be read."""
+    try:
+        found: dict[str, Any] = json.loads((partial / PLAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if {"after", "settings", "origins"} <= set(found) else None
 
 
 def _remove_if_untouched(partial: Path) -> None:

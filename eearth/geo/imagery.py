@@ -22,7 +22,7 @@ from eearth.events import Advanced, Finished, Note, Report, Started, Warned, sil
 from eearth.geo.aoi import Region, parse_crs
 from eearth.geo.cube import CHUNK, Cube
 from eearth.geo.grid import Grid, Window
-from eearth.geo.providers import Encoding, band_source, common_encoding
+from eearth.geo.providers import Encoding, band_source, common_encoding, mask_source
 from eearth.geo.raster import read_header
 from eearth.geo.scenes import (
     Acquisition,
@@ -61,6 +61,7 @@ class Plan:
         encoding: How the cube stores reflectance.
         found: What the search brought and removed.
         duplicates: Item id left out → the id of the item that stands for it.
+        incomplete: Item id left out → the band or mask that it lacks.
         settings: What was asked for.
     """
 
@@ -70,6 +71,7 @@ class Plan:
     encoding: Encoding
     found: Found
     duplicates: dict[str, str]
+    incomplete: dict[str, str]
     settings: DownloadSettings
 
     @property
@@ -101,14 +103,15 @@ def plan_imagery(
     if grid is not None:
         check_disk(folder, grid, dates=1, bands=len(settings.bands), itemsize=2)
     found = search(wanted)
-    items, duplicates = without_duplicates(found.items)
+    complete, incomplete = _complete(found.items, settings, report)
+    items, duplicates = without_duplicates(complete)
     grid = grid or native_grid(region, settings, items)
     groups = _prepare(items, grid, settings, report)
     encoding = common_encoding([source for group in groups for scene in group.scenes for source in scene.bands])
     itemsize = np.dtype(encoding.dtype).itemsize
     check_disk(folder, grid, dates=len(groups), bands=len(settings.bands), itemsize=itemsize)
     _describe(found, duplicates, groups, grid, report)
-    return Plan(region, grid, tuple(groups), encoding, found, duplicates, settings)
+    return Plan(region, grid, tuple(groups), encoding, found, duplicates, incomplete, settings)
 
 
 def _search_of(region: Region, settings: DownloadSettings) -> Search:
@@ -156,6 +159,27 @@ def check_disk(folder: Path, grid: Grid, *, dates: int, bands: int, itemsize: in
             "take a smaller region, fewer bands or dates, or a coarser --resolution"
         )
         raise DiskError(msg)
+
+
+def _complete(
+    items: Iterable[pystac.Item], settings: DownloadSettings, report: Report
+) -> tuple[list[pystac.Item], dict[str, str]]:
+    """Items that have every band and the mask, and why each other one is left out; none at all is an error."""
+    kept: list[pystac.Item] = []
+    lacking: dict[str, str] = {}
+    for item in items:
+        try:
+            for band in settings.bands:
+                band_source(item, band)
+            mask_source(item, settings.mask_asset)
+            kept.append(item)
+        except SourceError as error:
+            lacking[item.id] = str(error)
+    if not kept:
+        raise SourceError(next(iter(lacking.values())))
+    if lacking:
+        report(Warned(text=f"{len(lacking)} scenes left out, the first because: {next(iter(lacking.values()))}"))
+    return kept, lacking
 
 
 def _prepare(items: list[pystac.Item], grid: Grid, settings: DownloadSettings, report: Report) -> list[Acquisition]:

@@ -51,6 +51,7 @@ def download(workspace: Workspace, settings: DownloadSettings, report: Report = 
             "collection": plan.found.collection,
             "removed": plan.found.removed,
             "duplicates": plan.duplicates,
+            "incomplete": plan.incomplete,
             "resampling": {"reflectance": settings.resampling, "mask": "nearest"},
             "grid": plan.grid.as_dict(),
             "scenes": scene_records(plan, contributed),
