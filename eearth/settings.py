@@ -123,7 +123,7 @@ class FinetuneSettings(Settings):
     labels_per_class: int | None = setting(
         None, least=1, text="Labelled pixels of each class to learn from. Default: all training pixels."
     )
-    steps: int = setting(100, text="Training steps.")
+    steps: int = setting(300, text="Training steps, at most.")
     windows: int = setting(8, least=1, text="Windows around labelled pixels in a step.")
     window_size: int = setting(16, least=4, text="Side of a window in pixels.")
     dates: int = setting(32, least=1, text="Most acquisitions of a window.")

@@ -69,7 +69,8 @@ def test_what_is_finished_is_done_with_its_figures(workspace: Workspace) -> None
 def test_an_interrupted_stage_is_partial(workspace: Workspace) -> None:
     run(workspace, "download", fail=True)
     status = of(workspace, "download")
-    assert (status.state, status.command) == ("partial", f"eearth download REGION -w {workspace.root}")
+    command = f"eearth download {workspace.root.parent / 'region.geojson'} -w {workspace.root}"
+    assert (status.state, status.command) == ("partial", command)
     assert "the same command continues" in status.reason
 
 

@@ -34,6 +34,13 @@ RETRY = urllib3.Retry(
 TIMEOUT_SECONDS = 30
 PAGE = 250
 
+# The filters, last one first, and what a user does where nothing passes.
+REMEDIES = {
+    "cloud": "raise --max-cloud, or give another --datetime",
+    "time": "give another --datetime",
+    "place": "is the region in the ocean, or are longitude and latitude swapped?",
+}
+
 DEFAULT_COLLECTION = "sentinel-2-l2a"
 
 
@@ -264,10 +271,18 @@ def _filter(items: Iterable[pystac.Item], collection: str, wanted: Search) -> Fo
             kept.append(item)
     if not kept:
         why = ", ".join(f"{count} by {reason}" for reason, count in removed.items()) or "the collection is empty"
-        msg = f"no scenes left of {matched} in {collection}; removed: {why}: give another --datetime or --max-cloud"
+        msg = f"no scenes left of {matched} in {collection}; removed: {why}; {_remedy(removed)}"
         raise SourceError(msg)
     kept.sort(key=lambda item: (moment_of(item), item.id))
     return Found(tuple(kept), collection, matched, dict(removed))
+
+
+def _remedy(removed: Mapping[str, int]) -> str:
+    """What would bring back the items that came farthest through the filters."""
+    for filtered_by, remedy in REMEDIES.items():
+        if any(reason.startswith(filtered_by) for reason in removed):
+            return remedy
+    return "choose another --collection"
 
 
 def _unwanted(item: pystac.Item, wanted: Search) -> str | None:

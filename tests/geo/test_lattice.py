@@ -83,7 +83,7 @@ def test_patches_cover_any_tile_with_shares_of_the_whole(down: Axis, across: Axi
 
 @pytest.mark.parametrize(("size", "margin"), [(126, 32), (128, 30), (64, 32), (0, 0), (128, -4)])
 def test_window_sizes_that_leave_gaps_are_refused(size: int, margin: int) -> None:
-    with pytest.raises(UsageError, match=f"found size {size} and margin {margin}"):
+    with pytest.raises(UsageError, match=rf"margin of {margin} pixels .*found {size}"):
         Axis(300, size, margin)
 
 
