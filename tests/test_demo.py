@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from eearth.models.encoder import Encoder
 
-FEW_LABELS = FinetuneSettings(mode="frozen", labels_per_class=2)
-SEEDS = range(5)
+FEW_LABELS = FinetuneSettings(mode="frozen", labels_per_class=2, steps=100)
+SEEDS = range(4)
 
 
 @pytest.fixture(scope="module")
