@@ -41,6 +41,8 @@ MISUSE = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 # What typer makes of Ctrl-C: the exit code of a process that the signal ended.
 TYPER_INTERRUPTED = 130
 
+OUT_OF_MEMORY = "out of memory: take fewer --windows or --dates, a smaller --batch-size, or --device cpu"
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED_DISK = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -213,12 +215,14 @@ def main() -> None:
     except EearthError as error:
         _fail(str(error), error.exit_code)
     except MemoryError:
-        _fail("out of memory: take a smaller --batch-size or region", 1)
+        _fail(OUT_OF_MEMORY, 1)
     except OSError as error:
         _fail(_disk_text(error), 1)
     except Exception as error:  # a defect of eearth's own still gets one line
         if os.environ.get("EEARTH_DEBUG"):
             raise
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be imported to be recognised
+            _fail(OUT_OF_MEMORY, 1)
         _fail(f"unexpected {type(error).__name__}: {error} (EEARTH_DEBUG=1 shows where; please report it)", 1)
     if code == TYPER_INTERRUPTED:
         _fail("interrupted; the same command continues where it stopped", 1)
@@ -230,7 +234,7 @@ def _disk_text(error: OSError) -> str:
     if error.errno in FULL_DISK:
         return f"the disk is full{where}: free some space and run the same command again, it continues"
     if error.errno in CLOSED_DISK:
-        return f"not allowed to write{where}: choose another --workspace"
+        return f"not allowed to read or write{where}: check its permissions, or choose another --workspace"
     return f"{error.strerror or error}{where}"
 
 

@@ -41,7 +41,8 @@ def setting(
         argument: Positional on the command line.
         least: A number's lowest value.
         most: A number's highest value.
-        incidental: Says how to work and not what to make: another value leaves finished artifacts as they are.
+        incidental: Says how to work, or where an input lies, and not what to make: another value leaves finished
+            artifacts as they are (the content of an input counts by its digest).
     """
     metadata = {"text": text, "argument": argument, "least": least, "most": most, "incidental": incidental}
     return field(default=default, metadata=metadata)
@@ -63,7 +64,7 @@ class Settings:
         return {item.name: _plain(getattr(self, item.name)) for item in _shown(type(self)) if not _incidental(item)}
 
     def how(self) -> dict[str, Any]:
-        """JSON-ready settings that only say how to work."""
+        """JSON-ready settings that only say how to work, or where an input lies."""
         return {item.name: _plain(getattr(self, item.name)) for item in _shown(type(self)) if _incidental(item)}
 
     def __post_init__(self) -> None:

@@ -32,10 +32,10 @@ class Manifest:
         stage: Name of the stage.
         eearth: Version that made it.
         settings: The resolved configuration of what was made.
-        how: The rest of the configuration, which changes nothing that was made.
+        how: The rest of the configuration, which changes nothing that was made; the digest leaves it out.
         origins: Setting → where its value came from: flag, environment, file or default.
         inputs: Name → sha256 of a file, or the digest of an earlier stage's manifest.
-        paths: Name of an input → where it lay; the digest leaves it out, so a moved file is the same input.
+        paths: Name of an input → where it lay.
         outputs: Path inside the stage's folder → sha256.
         seed: Seed of every random draw, None for a stage that draws none.
         seconds: Wall-clock time of the run that finished it.
@@ -60,7 +60,6 @@ class Manifest:
     def digest(self) -> str:
         """sha256 over all but the volatile parts: two runs that made the same thing have the same digest."""
         stable = {key: value for key, value in asdict(self).items() if key not in VOLATILE}
-        stable["settings"] = {key: value for key, value in self.settings.items() if key not in self.paths}
         return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
@@ -95,7 +94,7 @@ def redacted(text: str) -> str:
 
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as JSON, whole or not at all: a killed process leaves the old file or the new one."""
-    write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -122,10 +121,10 @@ def folder_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def output_digests(folder: Path) -> dict[str, str]:
-    """Every artifact directly in `folder` → sha256; a folder such as `cube.zarr` counts as one artifact."""
+def output_digests(folder: Path, *, but: tuple[str, ...] = ()) -> dict[str, str]:
+    """Every artifact directly in `folder`, but for some, → sha256; a folder such as `cube.zarr` is one artifact."""
     return {
         path.name: folder_digest(path) if path.is_dir() else file_digest(path)
         for path in sorted(folder.iterdir())
-        if path.name != MANIFEST
+        if path.name not in (MANIFEST, *but)
     }

@@ -6,6 +6,8 @@ The command line is generated from these classes; so is what `eearth.toml` and t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
+from datetime import datetime as clock
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -22,7 +24,9 @@ class DownloadSettings(Settings):
     """Imagery of a region: STAC search → one clean data cube."""
 
     stage: ClassVar[str] = "download"
-    region: Path = setting(text="Polygon file that geopandas reads: GeoJSON, GPKG, Shapefile ...", argument=True)
+    region: Path = setting(
+        text="Polygon file that geopandas reads: GeoJSON, GPKG, Shapefile ...", argument=True, incidental=True
+    )
     catalog: str = setting(
         "https://earth-search.aws.element84.com/v1", text="STAC API by URL, or a static STAC catalog by URL or path."
     )
@@ -56,6 +60,14 @@ class DownloadSettings(Settings):
     )
     workers: int = setting(8, least=1, text="Assets read at the same time.", incidental=True)
 
+    def __post_init__(self) -> None:
+        """Settle what depends on the day and on the folder of the call, so that the record says what was meant."""
+        super().__post_init__()
+        if self.datetime is None:
+            object.__setattr__(self, "datetime", str(clock.now(UTC).year - 1))
+        if "://" not in self.catalog:
+            object.__setattr__(self, "catalog", str(Path(self.catalog).resolve()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RasterizeSettings(Settings):
@@ -84,13 +96,17 @@ class PretrainSettings(Settings):
     """Unlabelled imagery → an encoder that knows what the same place looks like on other dates."""
 
     stage: ClassVar[str] = "pretrain"
-    imagery: tuple[Path, ...] = setting((), text="Other workspaces whose imagery to learn from as well.")
+    imagery: tuple[Path, ...] = setting(
+        (), text="Other workspaces whose imagery to learn from as well.", incidental=True
+    )
     model: str = setting("seasonal-unet", text="Encoder by name.")
     features: int = setting(64, least=1, text="Length of the feature vector of a pixel.")
     depth: int = setting(
         1, most=2, text="Times the encoder halves the resolution, 0 to 2: less looks less at the surroundings."
     )
-    steps: int = setting(150, text="Training steps; more can make the encoder know places instead of their cover.")
+    steps: int = setting(
+        150, least=1, text="Training steps; more can make the encoder know places instead of their cover."
+    )
     windows: int = setting(24, least=1, text="Places in a step, two views of each.")
     window_size: int = setting(16, least=4, text="Side of a view in pixels.")
     pixels: int = setting(32, least=1, text="Pixels compared at each place.")
@@ -117,13 +133,15 @@ class FinetuneSettings(Settings):
         (), text="Other workspaces to learn from as well, with the same bands and classes."
     )
     encoder: str | None = setting(
-        None, text="Another workspace, an encoder file, or 'none'. Default: this workspace's pretrain/, if it is there."
+        None,
+        text="Another workspace, an encoder file, or 'none'. Default: this workspace's pretrain/, if it is there.",
+        incidental=True,
     )
     mode: Literal["full", "frozen"] = setting("full", text="full: train all weights; frozen: only the last layer.")
     labels_per_class: int | None = setting(
         None, least=1, text="Labelled pixels of each class to learn from. Default: all training pixels."
     )
-    steps: int = setting(300, text="Training steps, at most.")
+    steps: int = setting(300, least=1, text="Training steps, at most.")
     windows: int = setting(8, least=1, text="Windows around labelled pixels in a step.")
     window_size: int = setting(16, least=4, text="Side of a window in pixels.")
     dates: int = setting(32, least=1, text="Most acquisitions of a window.")
@@ -146,14 +164,18 @@ class PredictSettings(Settings):
     """A trained model and a region → the land cover map."""
 
     stage: ClassVar[str] = "predict"
-    region: Path = setting(text="Polygon file that geopandas reads; any region, mapped before or not.", argument=True)
+    region: Path = setting(
+        text="Polygon file that geopandas reads; any region, mapped before or not.", argument=True, incidental=True
+    )
     model: Path | None = setting(
-        None, text="Another workspace, or a model file. Default: this workspace's finetune/model.safetensors."
+        None,
+        text="Another workspace, or a model file. Default: this workspace's finetune/model.safetensors.",
+        incidental=True,
     )
     output: Path | None = setting(
         None, text="Copy the map to this GeoTIFF, with its side files beside it.", incidental=True
     )
-    window_size: int = setting(192, least=16, text="Side of the windows that the network sees, a multiple of 4.")
+    window_size: int = setting(192, least=32, text="Side of the windows that the network sees, a multiple of 4.")
     batch_size: int = setting(2, least=1, text="Windows in the network at the same time.", incidental=True)
     tile_size: int = setting(1024, least=64, text="Side of the tiles that are finished one by one.")
     workers: int = setting(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from eearth.config import resolve
 from eearth.errors import EearthError
+from eearth.manifest import MANIFEST, Manifest
 from eearth.settings import SETTINGS
 from eearth.workspace import FOLDERS, file_input
 
 if TYPE_CHECKING:
-    from eearth.manifest import Manifest
     from eearth.workspace import Workspace
 
 # What a stage needs before it can run for the first time.
@@ -97,17 +97,22 @@ def _changed_files(manifest: Manifest) -> list[str]:
     reasons = []
     for name, text in manifest.paths.items():
         path = Path(text)
-        if path.is_file() and file_input(path).digest != manifest.inputs[name]:
+        if path.exists() and _digest_now(path) != manifest.inputs[name]:
             reasons.append(f"{name} ({path.name}) has changed")
     return reasons
+
+
+def _digest_now(path: Path) -> str:
+    """Of a user's file, or of a stage's folder in another workspace."""
+    return Manifest.read(path).digest if (path / MANIFEST).is_file() else file_input(path).digest
 
 
 def _changed_settings(workspace: Workspace, manifest: Manifest) -> list[str]:
     """Settings that `eearth.toml` or the environment now gives another value; what came as a flag stands."""
     cls = SETTINGS[manifest.stage]
     settled = ("flag", "call")
-    flags = {name: value for name, value in manifest.settings.items() if manifest.origins.get(name) in settled}
-    flags |= {name: manifest.settings[name] for name in manifest.paths if name in manifest.settings}
+    recorded = manifest.settings | manifest.how
+    flags = {name: value for name, value in recorded.items() if manifest.origins.get(name) in settled}
     try:
         now = resolve(cls, flags, workspace.root).what()
     except EearthError as error:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -35,6 +35,8 @@ FOLDERS = {
     "finetune": "finetune",
     "predict": "map",
 }
+
+SHAPEFILE_SIDES = (".dbf", ".prj", ".shx", ".cpg")
 
 PLAN = "plan.json"
 SCRATCH = "scratch"
@@ -61,6 +63,7 @@ class Run:
         folder: Where to write artifacts; becomes the stage's folder when the run is finished.
         scratch: Where to keep what a resumed run needs; gone when the run is finished.
         resumed: An interrupted run of the same settings and inputs left its work here.
+        check_inputs: Raises a WorkspaceError if an earlier stage is no longer the one that this run reads.
         finished: The manifest, once the stage is done; on entry, if there is nothing to do.
     """
 
@@ -68,6 +71,7 @@ class Run:
     resumed: bool
     settings: Settings
     inputs: Mapping[str, Input]
+    check_inputs: Callable[[], None]
     finished: Manifest | None = None
     started: float = field(default_factory=time.monotonic)
 
@@ -79,9 +83,15 @@ class Run:
         return path
 
     def finish(self, *, seed: int | None = None, figures: Mapping[str, Any], records: Mapping[str, Any]) -> Manifest:
-        """Digest the artifacts and write the manifest; the folder takes its final name when the run's block ends."""
-        shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
-        (self.folder / PLAN).unlink(missing_ok=True)
+        """Digest the artifacts and write the manifest; the folder takes its final name when the run's block ends.
+
+        Until the manifest is written, an interruption loses nothing.
+
+        Raises:
+            WorkspaceError: An earlier stage was made again while this one read it.
+        """
+        outputs = output_digests(self.folder, but=(PLAN, SCRATCH))
+        self.check_inputs()
         self.finished = Manifest(
             stage=self.settings.stage,
             eearth=version("eearth"),
@@ -90,7 +100,7 @@ class Run:
             origins=dict(self.settings.origins),
             inputs={name: given.digest for name, given in self.inputs.items()},
             paths={name: str(given.path) for name, given in self.inputs.items() if given.path},
-            outputs=output_digests(self.folder),
+            outputs=outputs,
             seed=seed,
             seconds=round(time.monotonic() - self.started, 2),
             figures=dict(figures),
@@ -183,13 +193,13 @@ class Workspace:
         stage = settings.stage
         done = self._up_to_date(settings, inputs)
         if done is not None:
-            yield Run(self.folder(stage), resumed=False, settings=settings, inputs=inputs, finished=done)
+            yield Run(self.folder(stage), False, settings, inputs, _nothing_to_check, finished=done)
             return
         partial = self.partial(stage)
         partial.mkdir(parents=True, exist_ok=True)
         with _locked(partial):
             resumed = _prepare(partial, _fingerprint(settings, inputs), settings)
-            run = Run(partial, resumed=resumed, settings=settings, inputs=inputs)
+            run = Run(partial, resumed, settings, inputs, lambda: self._check_unchanged(inputs))
             try:
                 yield run
             finally:
@@ -204,12 +214,20 @@ class Workspace:
         manifest = self.manifest(settings.stage)
         if manifest is None or any(not (self.folder(settings.stage) / name).exists() for name in manifest.outputs):
             return None
-        paths = [name for name, given in inputs.items() if given.path]
-        same = all(manifest.settings.get(name) == value for name, value in settings.what().items() if name not in paths)
+        same = manifest.settings == settings.what()
         return manifest if same and manifest.inputs == {n: given.digest for n, given in inputs.items()} else None
+
+    def _check_unchanged(self, inputs: Mapping[str, Input]) -> None:
+        folders = {folder: stage for stage, folder in FOLDERS.items()}
+        for name, given in inputs.items():
+            if given.path is None and self.require(folders[name]).digest != given.digest:
+                msg = f"{self.root / name} was made again while this ran: run the command again"
+                raise WorkspaceError(msg)
 
     def _publish(self, stage: str) -> None:
         folder, replaced = self.folder(stage), self.root / f"{FOLDERS[stage]}.replaced"
+        shutil.rmtree(self.partial(stage) / SCRATCH, ignore_errors=True)
+        (self.partial(stage) / PLAN).unlink(missing_ok=True)
         shutil.rmtree(replaced, ignore_errors=True)
         if folder.exists():
             folder.rename(replaced)
@@ -227,7 +245,9 @@ class Workspace:
 
 
 def file_input(path: Path) -> Input:
-    """A user's file as an input of a stage; a Shapefile is its several files.
+    """A user's file as an input of a stage, with the side files that change what it says.
+
+    A Shapefile is several files, and an open GeoPackage keeps the latest changes in its write-ahead log.
 
     Raises:
         WorkspaceError: There is no such file.
@@ -235,19 +255,23 @@ def file_input(path: Path) -> Input:
     if not path.exists():
         msg = f"expected a file at {path}, found nothing"
         raise WorkspaceError(msg)
-    side_files = [path.with_suffix(end) for end in (".dbf", ".prj", ".shx")] if path.suffix.lower() == ".shp" else []
+    sides = {path.stem.lower() + end for end in SHAPEFILE_SIDES} if path.suffix.lower() == ".shp" else set()
+    sides.add(f"{path.name.lower()}-wal")
+    side_files = sorted(side for side in path.parent.iterdir() if side.name.lower() in sides and side.stat().st_size)
     parts = [folder_digest(path) if path.is_dir() else file_digest(path)]
-    parts += [file_digest(side) for side in side_files if side.is_file()]
+    parts += [file_digest(side) for side in side_files]
     digest = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
     return Input(digest, path.resolve())
 
 
+def _nothing_to_check() -> None:
+    """A stage that is up to date reads nothing."""
+
+
 def _fingerprint(settings: Settings, inputs: Mapping[str, Input]) -> dict[str, Any]:
-    paths = [name for name, given in inputs.items() if given.path]
-    kept = {name: value for name, value in settings.what().items() if name not in paths}
     return {
         "eearth": version("eearth"),
-        "settings": kept,
+        "settings": settings.what(),
         "inputs": {name: given.digest for name, given in inputs.items()},
     }
 

@@ -103,8 +103,8 @@ class LabelledPixels:
     ) -> None:
         """Look up each class's pixels once."""
         self.regions = regions
-        index = np.full(256, -1, np.int64)
-        index[list(classes)] = np.arange(len(classes))
+        index = np.full(256, -1, np.int16)
+        index[list(classes)] = np.arange(len(classes), dtype=np.int16)
         self.targets = [np.where(mask, index[region.labels], -1) for region, mask in zip(regions, chosen, strict=True)]
         places = [np.argwhere(target >= 0) for target in self.targets]
         self.places = np.concatenate([np.insert(found, 0, number, axis=1) for number, found in enumerate(places)])
@@ -151,7 +151,7 @@ class LabelledPixels:
         window = Window(row, col, size, size)
         chips = series.chips([window], [some_dates(len(series.times), dates, random)], bands)
         turn = Turn.draw(random)
-        labels = torch.from_numpy(np.ascontiguousarray(target[window.slices]))[None]
+        labels = torch.from_numpy(target[window.slices].astype(np.int64))[None]
         labels = labels.masked_fill(~chips.valid.any(dim=1), -1)
         return LabelledChips(
             Chips(turn.apply(chips.reflectance), turn.apply(chips.valid), chips.day), turn.apply(labels)

@@ -89,13 +89,6 @@ class Series:
         days: NDArray[np.float32] = ((dates - first).astype(np.int64) + 1).astype(np.float32)
         return days
 
-    def between(self, start: np.datetime64, end: np.datetime64) -> Series:
-        """The acquisitions of [start, end), loaded into memory."""
-        first, last = np.searchsorted(self.times, np.array([start, end]))
-        dates = slice(int(first), int(last))
-        values, valid = np.asarray(self.reflectance[dates]), np.asarray(self.valid[dates])
-        return Series(values, valid, self.times[dates], self.bands, self.scale, self.offset)
-
     def in_memory(self, limit: int = 256 * 2**20) -> Series:
         """The same series, held in memory where it needs at most `limit` bytes, for random access is faster there."""
         cells = int(np.prod(self.reflectance.shape))

@@ -187,12 +187,6 @@ def parse_crs(text: str) -> CRS:
         raise RegionError(msg) from error
 
 
-def lonlat_bounds(bounds: tuple[float, float, float, float], crs: CRS) -> tuple[float, float, float, float]:
-    """(west, south, east, north) in degrees of a box in another CRS, its edges densified."""
-    west, south, east, north = Transformer.from_crs(crs, LONLAT, always_xy=True).transform_bounds(*bounds)
-    return west, south, east, north
-
-
 def lonlat_footprint(bounds: tuple[float, float, float, float], crs: CRS) -> Polygon:
     """A box in another CRS as a polygon in longitude and latitude, its edges densified."""
     to_lonlat = Transformer.from_crs(crs, LONLAT, always_xy=True)

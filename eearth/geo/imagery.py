@@ -115,7 +115,7 @@ def plan_imagery(
 
 
 def _search_of(region: Region, settings: DownloadSettings) -> Search:
-    time = parse_time(settings.datetime)
+    time = parse_time(str(settings.datetime))
     return Search(settings.catalog, settings.collection, region, time, settings.max_cloud)
 
 
@@ -150,7 +150,8 @@ def check_disk(folder: Path, grid: Grid, *, dates: int, bands: int, itemsize: in
         DiskError: Not even half of its plain size is free.
     """
     existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    free = shutil.disk_usage(existing).free + written
     plain = grid.height * grid.width * dates * (bands * itemsize + 1)
     if plain * HOPEFUL_COMPRESSION > free:
         msg = (
@@ -167,11 +168,16 @@ def _complete(
     """Items that have every band and the mask, and why each other one is left out; none at all is an error."""
     kept: list[pystac.Item] = []
     lacking: dict[str, str] = {}
+    items = list(items)
+    masked = any(mask_source(item, None) for item in items) and settings.mask_asset is None
     for item in items:
         try:
             for band in settings.bands:
                 band_source(item, band)
-            mask_source(item, settings.mask_asset)
+            mask = mask_source(item, settings.mask_asset)
+            if masked and mask is None:
+                lacking[item.id] = f"the item {item.id} has no scene classification, others have one"
+                continue
             kept.append(item)
         except SourceError as error:
             lacking[item.id] = str(error)
@@ -186,6 +192,10 @@ def _prepare(items: list[pystac.Item], grid: Grid, settings: DownloadSettings, r
     samples = sample_grids(grid)
     with ThreadPoolExecutor(settings.workers) as pool:
         scenes = list(pool.map(lambda item: prepare_scene(item, settings, samples), items))
+    tested = [scene for scene in scenes if scene.radiometry.tested]
+    if tested:
+        text = f"{len(tested)} scenes do not say for sure whether the offset of baseline 04.00 is in their numbers; "
+        report(Warned(text=f"{text}their blue pixels decided, see `radiometry` in manifest.json"))
     unmasked = [scene.item.id for scene in scenes if scene.mask is None]
     if unmasked and settings.mask_asset != "none":
         text = (

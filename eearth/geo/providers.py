@@ -168,10 +168,12 @@ class Radiometry:
     Attributes:
         offset: Offset to add to DN x scale; None: as each band announces.
         reason: One sentence for the manifest.
+        tested: The pixels decided, for the metadata did not.
     """
 
     offset: float | None
     reason: str
+    tested: bool = False
 
     def apply(self, source: Source) -> Source:
         """The source with the decided offset."""
@@ -202,8 +204,12 @@ def decide_offset(item: pystac.Item, announced: Source, first_percentile: Callab
     if darkest is None:
         return Radiometry(BOA_OFFSET, f"offset {BOA_OFFSET} by baseline {baseline:05.2f}; no valid pixel to test")
     if darkest >= OFFSET_SHOWS_FROM_DN:
-        return Radiometry(BOA_OFFSET, f"offset {BOA_OFFSET}: tested, first percentile of blue is DN {darkest:.0f}")
-    return Radiometry(0.0, f"no offset left to apply: tested, first percentile of blue is DN {darkest:.0f}")
+        return Radiometry(
+            BOA_OFFSET, f"offset {BOA_OFFSET}: tested, first percentile of blue is DN {darkest:.0f}", tested=True
+        )
+    return Radiometry(
+        0.0, f"no offset left to apply: tested, first percentile of blue is DN {darkest:.0f}", tested=True
+    )
 
 
 def _baseline(item: pystac.Item) -> float | None:

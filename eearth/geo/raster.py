@@ -16,7 +16,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as transform_points
@@ -127,10 +127,13 @@ def _read_aligned(file: Any, index: int, nodata: float | None, grid: Grid, offse
     values = np.zeros(grid.shape, dtype=file.dtypes[index - 1])
     observed = np.zeros(grid.shape, dtype=bool)
     if bottom > top and right > left:
-        part = file.read(index, window=RasterioWindow(left, top, right - left, bottom - top))
+        window = RasterioWindow(left, top, right - left, bottom - top)
+        part = file.read(index, window=window)
         place = slice(top - row, bottom - row), slice(left - col, right - col)
         values[place] = part
         observed[place] = _is_data(part, nodata)
+        if nodata is None:  # there may be an internal mask or an alpha band instead
+            observed[place] &= file.read_masks(index, window=window) > 0
     return Pixels(values, observed)
 
 
@@ -148,7 +151,7 @@ def _read_warped(file: Any, index: int, nodata: float | None, grid: Grid, resamp
         resampling=Resampling[resampling],
         src_nodata=nodata,
         nodata=nodata,
-        add_alpha=nodata is None,
+        add_alpha=nodata is None and ColorInterp.alpha not in file.colorinterp,
         tolerance=WARP_TOLERANCE,
         **_kernel(file, grid),
     ) as warped:

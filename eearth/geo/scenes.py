@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from eearth.settings import DownloadSettings
 
+
+# Footprints of one granule's reprocessings differ by less than this, about 100 m on the ground.
+SAME_FOOTPRINT_DEGREES = 0.001
 
 # Tiles of one pass are sensed seconds to minutes apart, the next pass comes after hours: anything between tells them.
 SAME_PASS = timedelta(minutes=10)
@@ -99,9 +103,11 @@ class Block:
 def without_duplicates(items: Iterable[pystac.Item]) -> tuple[list[pystac.Item], dict[str, str]]:
     """Keep one item for each (platform, tile, minute): of the highest processing baseline, then the last updated.
 
+    An item that reaches beyond the one that is kept shows other ground (a datatake received by two stations): it stays.
+
     Returns:
-        The items kept, one a granule in the order of the granules' first items, and for each item left out the id of
-        the one that stands for it.
+        The items kept, in the order of their granules' first items, the best of a granule first, and for each item
+        left out the id of the one that stands for it.
     """
     groups: dict[tuple[str, str, str], list[pystac.Item]] = defaultdict(list)
     for item in items:
@@ -110,8 +116,10 @@ def without_duplicates(items: Iterable[pystac.Item]) -> tuple[list[pystac.Item],
     kept: list[pystac.Item] = []
     for members in groups.values():
         best = max(members, key=_recency)
-        kept.append(best)
-        replaced |= {item.id: best.id for item in members if item.id != best.id}
+        others = {item.id: item for item in members if item.id != best.id}
+        beyond = [item for item in others.values() if not _covers(best, item)]
+        kept += [best, *beyond]
+        replaced |= {name: best.id for name, item in others.items() if item not in beyond}
     return kept, replaced
 
 
@@ -122,9 +130,17 @@ def _granule(item: pystac.Item) -> tuple[str, str, str]:
     return str(properties.get("platform", "")), str(tile), moment_of(item).strftime("%Y-%m-%dT%H:%M")
 
 
-def _recency(item: pystac.Item) -> tuple[str, str, str]:
+def _covers(best: pystac.Item, item: pystac.Item) -> bool:
+    """Whether an item shows no ground that the best one does not show."""
+    if best.geometry is None or item.geometry is None:
+        return True
+    return bool(shape(best.geometry).buffer(SAME_FOOTPRINT_DEGREES).covers(shape(item.geometry)))
+
+
+def _recency(item: pystac.Item) -> tuple[float, str, str]:
     properties = item.properties
-    baseline = str(properties.get("s2:processing_baseline") or properties.get("processing:version") or "")
+    text = str(properties.get("s2:processing_baseline") or properties.get("processing:version") or "")
+    baseline = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
     return baseline, str(properties.get("updated", "")), item.id
 
 
@@ -203,8 +219,8 @@ def _platform(scene: Scene) -> str:
 
 
 def _same_pass(last: Scene, scene: Scene) -> bool:
-    """Whether it is another tile of the same pass."""
-    return scene.time - last.time <= SAME_PASS and _granule(last.item)[1] != _granule(scene.item)[1]
+    """Whether it was sensed in the same pass: another tile, or the rest of the same one."""
+    return scene.time - last.time <= SAME_PASS
 
 
 def read_block(

@@ -10,7 +10,7 @@ import calendar
 import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,18 +85,15 @@ class Found:
     removed: dict[str, int]
 
 
-def parse_time(text: str | None, today: date | None = None) -> TimeRange:
+def parse_time(text: str) -> TimeRange:
     """Read a year, a month, a day, or START/END.
 
     Args:
-        text: `2024`, `2024-05`, `2024-05-17`, `2023-10-01/2024-09-30`; None for the last full calendar year.
-        today: The day it is; for tests.
+        text: `2024`, `2024-05`, `2024-05-17`, `2023-10-01/2024-09-30`.
 
     Raises:
         UsageError: The text is no date, or the range ends before it starts.
     """
-    if text is None:
-        text = str((today or datetime.now(UTC).date()).year - 1)
     first, _, last = text.partition("/")
     start, end = _moment(first, text, end=False), _moment(last or first, text, end=True)
     if end < start:

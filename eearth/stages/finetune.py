@@ -60,7 +60,7 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
             return run.finished
         regions, classes = _open_regions(sources)
         device = choose_device(settings.device)
-        encoder = _encoder(weights, regions, settings)
+        encoder = load_encoder(weights) if weights else _fresh_encoder(workspace, regions, settings)
         model, history = train(encoder, regions, settings, device=device, checkpoint=run.scratch, report=report)
         measured = {
             name: measure(model, regions[0], part, device)
@@ -117,15 +117,18 @@ def _open_regions(sources: list[Workspace]) -> tuple[list[LabelledSeries], tuple
                     f"{source.root} and as {legend[entry.code]!r} in another: give them one `code` column"
                 )
                 raise LabelError(msg)
-    return [region for region, _ in opened], tuple(
-        {entry.code: entry for _, classes in reversed(opened) for entry in classes}.values()
-    )
+    if len(set(legend.values())) < len(legend):
+        msg = f"expected one code for each class in all workspaces, found {legend}: give them one `code` column"
+        raise LabelError(msg)
+    merged = {entry.code: entry for _, classes in reversed(opened) for entry in classes}
+    return [region for region, _ in opened], tuple(merged[code] for code in sorted(merged))
 
 
-def _encoder(weights: Path | None, regions: Sequence[LabelledSeries], settings: FinetuneSettings) -> Encoder:
-    if weights is not None:
-        return load_encoder(weights)
-    return new_encoder([region.series for region in regions], PretrainSettings(seed=settings.seed))
+def _fresh_encoder(workspace: Workspace, regions: Sequence[LabelledSeries], settings: FinetuneSettings) -> Encoder:
+    """Random weights in the shape of the workspace's pre-trained encoder, if it has one, so that the two compare."""
+    done = workspace.manifest("pretrain")
+    shape = {name: done.settings[name] for name in ("model", "features", "depth")} if done else {}
+    return new_encoder([region.series for region in regions], PretrainSettings(seed=settings.seed, **shape))
 
 
 def _write_metrics(folder: Path, measured: dict[str, Accuracy | None], classes: Sequence[LandCoverClass]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,14 @@ import numpy as np
 from rasterio.features import geometry_mask
 
 from eearth.data.regions import asked_imagery, series_of
-from eearth.errors import ModelError
+from eearth.errors import ModelError, UsageError
 from eearth.events import Advanced, Finished, Note, Report, Started, silent
 from eearth.geo.aoi import Region, parse_crs, read_region
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import Grid, Window
 from eearth.geo.imagery import plan_imagery, snapped_grid, write_cube
 from eearth.geo.labels import LandCoverClass
-from eearth.geo.lattice import margin_for
+from eearth.geo.lattice import Axis, margin_for
 from eearth.geo.products.item import Asset, confidence_asset, landcover_asset, write_item
 from eearth.geo.products.legend import write_qml
 from eearth.geo.products.preview import draw_map
@@ -62,7 +63,8 @@ def predict(workspace: Workspace, settings: PredictSettings, report: Report = si
     """Map a region, into `map/`.
 
     Writes `landcover.tif` and `confidence.tif` (cloud-optimised GeoTIFFs), `landcover.qml`, `item.json` (STAC) and
-    `preview.png`. Where the workspace's imagery does not cover the region, it is fetched as the model's was.
+    `preview.png`. Where the workspace's imagery does not cover the region, imagery is fetched as that was, or else as
+    the model's was.
 
     Args:
         workspace: Where the model and the imagery are, and where to write.
@@ -72,14 +74,21 @@ def predict(workspace: Workspace, settings: PredictSettings, report: Report = si
     Raises:
         EearthError: There is no model, it cannot be read, or the imagery cannot be had.
     """
+    _check_output(settings)
     region = read_region(settings.region, report)
     path = _model_path(workspace, settings)
+    manifest = _run(workspace, settings, region, path, report)
+    _copy_output(workspace.folder("predict"), settings, report)
+    return manifest
+
+
+def _run(workspace: Workspace, settings: PredictSettings, region: Region, path: Path, report: Report) -> Manifest:
     with workspace.stage(settings, _inputs(workspace, settings, path)) as run:
         if run.finished:
             report(Note(text=f"{workspace.folder('predict')} is up to date"))
-            _copy_output(workspace.folder("predict"), settings, report)
             return run.finished
         model, saved = load_land_cover(path)
+        Axis(1, settings.window_size, margin_for(model.margin))
         classes = tuple(LandCoverClass(**entry) for entry in saved.classes)
         scenery = _scenery(workspace, region, saved, run, report)
         tags = _provenance(saved, scenery, settings, run)
@@ -90,9 +99,15 @@ def predict(workspace: Workspace, settings: PredictSettings, report: Report = si
         write_qml(run.folder / "landcover.qml", classes)
         draw_map(run.folder / "preview.png", landcover, classes, title=f"{region.name}: land cover")
         _write_item(run.folder, region, scenery, classes)
-        _copy_output(run.folder, settings, report)
         figures = _figures(landcover, scenery, classes)
-        return run.finish(figures=figures, records={"grid": scenery.grid.as_dict(), "provenance": tags})
+        records = {"grid": scenery.grid.as_dict(), "provenance": tags, "items": list(scenery.cube.items)}
+        return run.finish(figures=figures, records=records)
+
+
+def _check_output(settings: PredictSettings) -> None:
+    if settings.output is not None and settings.output.is_dir():
+        msg = f"expected the name of a GeoTIFF for --output, found the folder {settings.output}"
+        raise UsageError(msg)
 
 
 def _model_path(workspace: Workspace, settings: PredictSettings) -> Path:
@@ -209,6 +224,7 @@ def _provenance(saved: SavedModel, scenery: Scenery, settings: PredictSettings, 
         "ENCODER": saved.network["encoder"]["name"],
         "BANDS": ",".join(_bands(saved)),
         "COLLECTION": str(saved.imagery.get("collection") or ""),
+        "IMAGERY": hashlib.sha256("\n".join(scenery.cube.items).encode()).hexdigest(),
         "ACQUISITIONS": str(len(scenery.cube.times)),
         "FIRST_ACQUISITION": str(np.datetime_as_string(scenery.cube.times[0], unit="s")),
         "LAST_ACQUISITION": str(np.datetime_as_string(scenery.cube.times[-1], unit="s")),

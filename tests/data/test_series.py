@@ -60,13 +60,6 @@ def test_zarr_and_numpy_give_the_same_chips() -> None:
     assert stored.in_memory(limit=10) is stored
 
 
-def test_between_keeps_the_dates_of_a_half_open_interval() -> None:
-    series = make()
-    part = series.between(series.times[1], series.times[3])
-    assert part.times.tolist() == series.times[1:3].tolist()
-    np.testing.assert_array_equal(part.reflectance, series.reflectance[1:3])
-
-
 def test_join_fills_up_with_dates_on_which_nothing_is_valid() -> None:
     short, long = make(times=2), make(times=6, seed=1)
     window = Window(0, 0, 4, 4)

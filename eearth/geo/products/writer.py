@@ -6,6 +6,7 @@ place: a killed run leaves files that are whole and can be continued.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -54,8 +55,8 @@ class LandCoverWriter:
 
     Args:
         folder: Where the finished files go.
-        scratch: Where the unfinished files lie, on the same file system. If an earlier writer left its files there,
-            they are continued; it is the caller's part to make sure that they belong to the same map.
+        scratch: Where the unfinished files lie, on the same file system. If an earlier writer of the same
+            tags left its files there, they are continued.
         grid: The grid of the map.
         classes: The legend.
         tags: Provenance, kept as metadata of both files.
@@ -79,10 +80,13 @@ class LandCoverWriter:
         """Continue, or reserve the whole map's room on the disk and fill it with "outside the region"."""
         self.folder, self.scratch, self.grid = folder, scratch, grid
         self._partial = {name: scratch / f"partial-{name}" for name in (LANDCOVER, CONFIDENCE)}
-        with suppress(OSError, ValueError):
-            self.done = int(json.loads((scratch / PROGRESS).read_text(encoding="utf-8"))["tiles"])
-            self._check()
-            return
+        self._map = hashlib.sha256(json.dumps(dict(tags), sort_keys=True).encode()).hexdigest()
+        with suppress(OSError, ValueError, KeyError):
+            kept = json.loads((scratch / PROGRESS).read_text(encoding="utf-8"))
+            if kept["map"] == self._map:
+                self.done = int(kept["tiles"])
+                self._check()
+                return
         with _writing(scratch):
             self._create_landcover(classes, tags)
             self._create_confidence(tags)
@@ -155,7 +159,7 @@ class LandCoverWriter:
     def _note(self, done: int) -> None:
         self.done = done
         with _writing(self.scratch):
-            write_json(self.scratch / PROGRESS, {"tiles": done})
+            write_json(self.scratch / PROGRESS, {"tiles": done, "map": self._map})
 
     def write(self, index: int, window: Window, prediction: Prediction) -> None:
         """Put one tile into its place; once this returns, a killed process does not lose it.
