@@ -165,8 +165,8 @@ def test_settings_may_come_from_the_environment(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "the disk is full at /a/b: free some space and run the same command again, it continues"),
         (errno.EDQUOT, "the disk is full at /a/b"),
-        (errno.EROFS, "not allowed to write at /a/b: choose another --workspace"),
-        (errno.EACCES, "not allowed to write at /a/b"),
+        (errno.EROFS, "not allowed to read or write at /a/b: check its permissions, or choose another --workspace"),
+        (errno.EACCES, "not allowed to read or write at /a/b"),
         (errno.ENOTDIR, "Not a directory at /a/b"),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_manifest_comes_back(tmp_path: Path) -> None:
         {"seconds": 99.0},
         {"origins": {"region": "environment"}},
         {"paths": {"region": "/elsewhere/r.geojson"}},
-        {"settings": {"region": "../r.geojson", "workers": 8}},
+        {"how": {"region": "../r.geojson", "workers": 2}},
     ],
 )
 def test_what_changes_nothing_keeps_the_digest(change: dict[str, Any]) -> None:

@@ -148,13 +148,6 @@ def test_frozen_leaves_the_encoder_as_it_was_and_full_does_not() -> None:
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
 
 
-def test_a_model_goes_on_from_where_it_was() -> None:
-    one = region()
-    model, _ = finetune(new_encoder([one.series], PRETRAIN), [one], FINETUNE)
-    further, _ = finetune(model, [one], dataclasses.replace(FINETUNE, steps=0))
-    assert same(model, further)
-
-
 def test_several_regions_with_their_bands_in_another_order_train_one_encoder() -> None:
     one, two = region(0), region(1, times=4)
     turned = Series(two.series.reflectance[:, ::-1], two.series.valid, two.series.times, ("red", "nir"), 1e-4)

@@ -306,3 +306,58 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError), Workspace(tmp_path).stage(settings(), REGION):
         pass
+
+
+def test_an_interruption_while_digesting_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing a large cube takes minutes: a run stopped there goes on with all that it had."""
+    from eearth import workspace as module
+
+    project = Workspace(tmp_path / "project")
+    settings = RasterizeSettings(labels=tmp_path / "labels.gpkg")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "output_digests", interrupted)
+        with project.stage(settings, {}) as run:
+            (run.folder / "artifact").write_text("made")
+            (run.scratch / "state").write_text("kept")
+            with pytest.raises(KeyboardInterrupt):
+                run.finish(figures={}, records={})
+    with project.stage(settings, {}) as again:
+        assert again.resumed
+        assert (again.folder / "artifact").read_text() == "made"
+        assert (again.scratch / "state").read_text() == "kept"
+
+
+def test_a_stage_made_again_meanwhile_is_noticed(tmp_path: Path) -> None:
+    project = Workspace(tmp_path / "project")
+
+    def make(text: str) -> None:
+        with project.stage(DownloadSettings(region=tmp_path / "r", collection=text), {}) as run:
+            (run.folder / "artifact").write_text(text)
+            run.finish(figures={}, records={})
+
+    make("one")
+    settings = RasterizeSettings(labels=tmp_path / "labels.gpkg")
+    inputs = project.given("download")
+    with project.stage(settings, inputs) as run:
+        make("two")
+        with pytest.raises(WorkspaceError, match="imagery was made again"):
+            run.finish(figures={}, records={})
+    assert not project.folder("rasterize").exists()
+
+
+def test_changes_in_side_files_are_changes(tmp_path: Path) -> None:
+    path = tmp_path / "labels.gpkg"
+    path.write_bytes(b"pages")
+    before = file_input(path).digest
+    (tmp_path / "labels.gpkg-wal").write_bytes(b"an edit that is not in the pages yet")
+    assert file_input(path).digest != before
+    shape = tmp_path / "a.shp"
+    shape.write_bytes(b"shapes")
+    (tmp_path / "A.DBF").write_bytes(b"classes")
+    before = file_input(shape).digest
+    (tmp_path / "A.DBF").write_bytes(b"other classes")
+    assert file_input(shape).digest != before

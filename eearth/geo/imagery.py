@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 from eearth.errors import DiskError, SourceError, UsageError
 from eearth.events import Advanced, Finished, Note, Report, Started, Warned, silent
 from eearth.geo.aoi import Region, parse_crs
-from eearth.geo.cube import CHUNK, Cube
+from eearth.geo.cube import CHUNK, CUBE, Cube
 from eearth.geo.grid import Grid, Window
 from eearth.geo.providers import Encoding, band_source, common_encoding, mask_source
 from eearth.geo.raster import read_header
@@ -150,7 +150,7 @@ def check_disk(folder: Path, grid: Grid, *, dates: int, bands: int, itemsize: in
         DiskError: Not even half of its plain size is free.
     """
     existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    written = sum(path.stat().st_size for path in (folder / CUBE).rglob("*") if path.is_file())
     free = shutil.disk_usage(existing).free + written
     plain = grid.height * grid.width * dates * (bands * itemsize + 1)
     if plain * HOPEFUL_COMPRESSION > free:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from eearth.settings import DownloadSettings
 
 
+# Two parts of one granule bear the same time but for rounding.
+SAME_GRANULE = timedelta(minutes=1)
+
 # Footprints of one granule's reprocessings differ by less than this, about 100 m on the ground.
 SAME_FOOTPRINT_DEGREES = 0.001
 
@@ -220,7 +223,8 @@ def _platform(scene: Scene) -> str:
 
 def _same_pass(last: Scene, scene: Scene) -> bool:
     """Whether it was sensed in the same pass: another tile, or the rest of the same one."""
-    return scene.time - last.time <= SAME_PASS
+    gap = scene.time - last.time
+    return gap <= (SAME_PASS if _granule(last.item)[1] != _granule(scene.item)[1] else SAME_GRANULE)
 
 
 def read_block(

@@ -138,7 +138,7 @@ def _scenery(workspace: Workspace, region: Region, saved: SavedModel, run: Run, 
             return Scenery(at_hand, grid, offset, fetched=False)
     request = _request(workspace, saved, run.settings)
     lattice = _grid_to_fetch(region, request, at_hand)
-    plan = plan_imagery(region, request, folder=run.folder, grid=lattice, report=report)
+    plan = plan_imagery(region, request, folder=run.scratch, grid=lattice, report=report)
     write_cube(plan, run.scratch / CUBE, scratch=run.scratch, report=report)
     return Scenery(Cube.open(run.scratch / CUBE), plan.grid, (0, 0), fetched=True)
 

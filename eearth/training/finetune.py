@@ -36,7 +36,7 @@ VALIDATION_WINDOW_SIZE = 64
 
 
 def finetune(
-    start: Encoder | LandCoverModel,
+    start: Encoder,
     regions: Sequence[LabelledSeries],
     settings: FinetuneSettings,
     *,
@@ -50,7 +50,7 @@ def finetune(
     these would be labels beyond the budget. Without, it keeps the weights of the best validation.
 
     Args:
-        start: Encoder, or a land cover model to go on with; left unchanged.
+        start: Encoder; left unchanged.
         regions: Imagery with labels and split.
         settings: See there.
         device: Where to train.
@@ -91,21 +91,14 @@ def finetune(
     return model.cpu().eval(), state.history
 
 
-def _model(
-    start: Encoder | LandCoverModel, regions: Sequence[LabelledSeries], chosen: Sequence[NDArray[np.bool_]]
-) -> LandCoverModel:
+def _model(start: Encoder, regions: Sequence[LabelledSeries], chosen: Sequence[NDArray[np.bool_]]) -> LandCoverModel:
     codes = sorted(
         {int(code) for one, mask in zip(regions, chosen, strict=True) for code in np.unique(one.labels[mask])}
     )
     if len(codes) < 2:  # noqa: PLR2004 (one class is no choice)
         msg = f"expected at least 2 classes among the training labels, found {len(codes)}: see `eearth rasterize`"
         raise LabelError(msg)
-    start = copy.deepcopy(start)
-    if isinstance(start, LandCoverModel):
-        if list(start.classes) == codes:
-            return start
-        start = start.encoder
-    return LandCoverModel(start, codes)
+    return LandCoverModel(copy.deepcopy(start), codes)
 
 
 def class_weights(counts: NDArray[np.int64], balance: float) -> NDArray[np.float32]:
