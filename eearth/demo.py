@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from eearth.models.encoder import Encoder
 
 YEAR = "2022"
-LABELS_PER_CLASS = 3
+LABELS_PER_CLASS = 1
 
 STARTS = ("pre-trained", "scratch")
 
@@ -150,13 +150,13 @@ def _show(comparison: Comparison, workspace: Workspace, report: Report) -> None:
     rows = [(start, *_described(comparison.scores[start])) for start in STARTS]
     report(
         Table(
-            title=f"test mIoU, {LABELS_PER_CLASS} labelled pixels a class",
+            title=f"test mIoU with {LABELS_PER_CLASS} labelled pixel of each class",
             columns=("start", "mean", "standard deviation", "each seed"),
             rows=tuple(rows),
         )
     )
-    interval = f" ± {100 * width:.1f} (95 %, paired by seed)" if np.isfinite(width) else ""
-    report(Note(text=f"gain of pre-training: {100 * mean:+.1f}{interval} points of mIoU"))
+    interval = f" ± {100 * width:.1f}" if np.isfinite(width) else ""
+    report(Note(text=f"gain of pre-training: {100 * mean:+.1f}{interval} points of mIoU (paired by seed, 95 %)"))
     report(Note(text=f"the map:     {workspace.folder('predict') / 'landcover.tif'} (and preview.png beside it)"))
     report(Note(text=f"the imagery: {workspace.folder('download') / 'quicklook.png'}"))
     report(Note(text=f"accuracy:    {workspace.folder('finetune') / 'metrics.json'}, confusion.png"))

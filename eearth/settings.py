@@ -141,7 +141,12 @@ class FinetuneSettings(Settings):
     labels_per_class: int | None = setting(
         None, least=1, text="Labelled pixels of each class to learn from. Default: all training pixels."
     )
-    steps: int = setting(300, least=1, text="Training steps, at most.")
+    steps: int | None = setting(
+        None,
+        least=1,
+        text="Training steps, at most. Default: 300, or with a label budget of one pixel 100 and for each further one 40 "
+        "more.",
+    )
     windows: int = setting(8, least=1, text="Windows around labelled pixels in a step.")
     window_size: int = setting(16, least=4, text="Side of a window in pixels.")
     dates: int = setting(32, least=1, text="Most acquisitions of a window.")

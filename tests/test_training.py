@@ -15,7 +15,7 @@ from eearth.events import Advanced, Event, Started
 from eearth.geo.grid import Window
 from eearth.settings import FinetuneSettings, PretrainSettings
 from eearth.training import loop
-from eearth.training.finetune import class_weights, finetune, mean_iou, validation_windows
+from eearth.training.finetune import class_weights, finetune, mean_iou, planned_steps, validation_windows
 from eearth.training.pretrain import new_encoder, pretrain
 
 if TYPE_CHECKING:
@@ -182,3 +182,9 @@ def test_class_weights_average_one_and_favour_the_rare() -> None:
     weight = class_weights(np.array([400, 100, 0]), 0.5)
     assert weight.tolist() == pytest.approx([2 / 3, 4 / 3, 0.0])
     assert class_weights(np.array([400, 100]), 0.0).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("labels", "steps"), [(None, 300), (1, 100), (2, 140), (5, 260), (6, 300), (100, 300)])
+def test_more_labels_are_learnt_from_for_longer(labels: int | None, steps: int) -> None:
+    assert planned_steps(FinetuneSettings(labels_per_class=labels)) == steps
+    assert planned_steps(FinetuneSettings(labels_per_class=labels, steps=7)) == 7
