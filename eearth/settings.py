@@ -144,8 +144,7 @@ class FinetuneSettings(Settings):
     steps: int | None = setting(
         None,
         least=1,
-        text="Training steps, at most. Default: 300, or with a label budget of one pixel 100 and for each further one 40 "
-        "more.",
+        text="Training steps, at most. Default: 300; with a label budget of K pixels, 60 + 40 K up to 300.",
     )
     windows: int = setting(8, least=1, text="Windows around labelled pixels in a step.")
     window_size: int = setting(16, least=4, text="Side of a window in pixels.")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TASK = "Fine-tuning"
 
-FEWEST_STEPS, STEPS_FOR_A_LABEL, MOST_STEPS = 100, 40, 300
+STEPS_WITHOUT_LABELS, STEPS_FOR_A_LABEL, MOST_STEPS = 60, 40, 300
 
 # A validation looks at this many windows of this side at most: enough for a stable mIoU, and seconds on a CPU.
 VALIDATION_WINDOWS = 32
@@ -104,7 +104,7 @@ def planned_steps(settings: FinetuneSettings) -> int:
         return settings.steps
     if settings.labels_per_class is None:
         return MOST_STEPS
-    return min(MOST_STEPS, FEWEST_STEPS + STEPS_FOR_A_LABEL * (settings.labels_per_class - 1))
+    return min(MOST_STEPS, STEPS_WITHOUT_LABELS + STEPS_FOR_A_LABEL * settings.labels_per_class)
 
 
 def _model(start: Encoder, regions: Sequence[LabelledSeries], chosen: Sequence[NDArray[np.bool_]]) -> LandCoverModel:
