@@ -41,7 +41,7 @@ MISUSE = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 # What typer makes of Ctrl-C: the exit code of a process that the signal ended.
 TYPER_INTERRUPTED = 130
 
-OUT_OF_MEMORY = "out of memory: take fewer --windows or --dates, a smaller --batch-size, or --device cpu"
+OUT_OF_MEMORY = "out of memory: take a smaller --batch-size, fewer --dates, or --device cpu"
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED_DISK = (errno.EROFS, errno.EACCES, errno.EPERM)

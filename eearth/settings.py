@@ -107,7 +107,7 @@ class PretrainSettings(Settings):
     steps: int = setting(
         150, least=1, text="Training steps; more can make the encoder know places instead of their cover."
     )
-    windows: int = setting(24, least=1, text="Places in a step, two views of each.")
+    batch_size: int = setting(24, least=1, text="Places in a step, two views of each.")
     window_size: int = setting(16, least=4, text="Side of a view in pixels.")
     pixels: int = setting(32, least=1, text="Pixels compared at each place.")
     dates: int = setting(12, least=1, text="Most acquisitions of a view.")
@@ -146,7 +146,7 @@ class FinetuneSettings(Settings):
         least=1,
         text="Training steps, at most. Default: 300; with a label budget of K pixels, 60 + 40 K up to 300.",
     )
-    windows: int = setting(8, least=1, text="Windows around labelled pixels in a step.")
+    batch_size: int = setting(8, least=1, text="Windows around labelled pixels in a step.")
     window_size: int = setting(16, least=4, text="Side of a window in pixels.")
     dates: int = setting(32, least=1, text="Most acquisitions of a window.")
     learning_rate: float = setting(3e-4, text="Learning rate of the encoder.")

@@ -21,8 +21,8 @@ from eearth.training.pretrain import new_encoder, pretrain
 if TYPE_CHECKING:
     from pathlib import Path
 
-PRETRAIN = PretrainSettings(steps=8, windows=4, window_size=12, pixels=20, dates=4, features=16)
-FINETUNE = FinetuneSettings(steps=12, windows=4, window_size=12, validate_every=4)
+PRETRAIN = PretrainSettings(steps=8, batch_size=4, window_size=12, pixels=20, dates=4, features=16)
+FINETUNE = FinetuneSettings(steps=12, batch_size=4, window_size=12, validate_every=4)
 
 
 def region(seed: int = 0, times: int = 10) -> LabelledSeries:

@@ -136,7 +136,7 @@ def _optimizer(model: LandCoverModel, settings: FinetuneSettings) -> torch.optim
 def _batch(pixels: LabelledPixels, model: LandCoverModel, settings: FinetuneSettings, step: int) -> LabelledChips:
     random = np.random.default_rng([settings.seed, 2, step])
     batch = pixels.draw(
-        random, bands=model.bands, chips=settings.windows, size=settings.window_size, dates=settings.dates
+        random, bands=model.bands, chips=settings.batch_size, size=settings.window_size, dates=settings.dates
     )
     radiometry = Radiometry(
         gain=settings.gain, offset=settings.offset, noise=settings.noise, drop_band=settings.drop_band

@@ -112,7 +112,7 @@ def _batch(series: Sequence[Series], encoder: Encoder, settings: PretrainSetting
         series,
         random,
         bands=encoder.bands,
-        pairs=settings.windows,
+        pairs=settings.batch_size,
         size=settings.window_size,
         dates=settings.dates,
         pixels=settings.pixels,

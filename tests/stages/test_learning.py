@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from eearth.manifest import Manifest
 
-PRETRAIN = PretrainSettings(steps=4, windows=4, dates=4)
-FINETUNE = FinetuneSettings(steps=8, windows=4, dates=4, labels_per_class=5)
+PRETRAIN = PretrainSettings(steps=4, batch_size=4, dates=4)
+FINETUNE = FinetuneSettings(steps=8, batch_size=4, dates=4, labels_per_class=5)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_the_same_seed_makes_the_same_artifacts(trained: Workspace, provider: Si
 
 def test_another_seed_makes_other_weights(workspace: Workspace) -> None:
     before = workspace.require("pretrain").outputs["encoder.safetensors"]
-    pretrain(workspace, PretrainSettings(steps=4, windows=4, dates=4, seed=1))
+    pretrain(workspace, PretrainSettings(steps=4, batch_size=4, dates=4, seed=1))
     assert workspace.require("pretrain").outputs["encoder.safetensors"] != before
 
 
@@ -125,13 +125,24 @@ def test_metrics_are_those_of_the_test_blocks(trained: Workspace) -> None:
 
 def test_learning_works_at_all(workspace: Workspace) -> None:
     """With all labels and some steps the test blocks are mostly right: chance is 1/8."""
-    done = finetune(workspace, FinetuneSettings(steps=40, encoder="none", windows=8, dates=8))
+    done = finetune(workspace, FinetuneSettings(steps=40, encoder="none", batch_size=8, dates=8))
     assert done.figures["test overall accuracy"] > 0.4
 
 
 def test_pretraining_killed_and_rerun_gives_the_same_weights(workspace: Workspace, tmp_path: Path) -> None:
     shutil.rmtree(workspace.folder("pretrain"))
-    words = [sys.executable, "-m", "eearth", "pretrain", "-w", str(workspace.root), "--steps", "12", "--windows", "4"]
+    words = [
+        sys.executable,
+        "-m",
+        "eearth",
+        "pretrain",
+        "-w",
+        str(workspace.root),
+        "--steps",
+        "12",
+        "--batch-size",
+        "4",
+    ]
     environment = os.environ | {"EEARTH_PRETRAIN_DATES": "4"}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     partial = workspace.partial("pretrain")
@@ -149,12 +160,12 @@ def test_pretraining_killed_and_rerun_gives_the_same_weights(workspace: Workspac
 
 
 def test_other_imagery_joins_pretraining(workspace: Workspace, trained: Workspace) -> None:
-    done = pretrain(workspace, PretrainSettings(steps=2, windows=4, dates=4, imagery=(trained.root,)))
+    done = pretrain(workspace, PretrainSettings(steps=2, batch_size=4, dates=4, imagery=(trained.root,)))
     assert done.figures["regions"] == 2
 
 
 def test_other_labels_join_finetuning(workspace: Workspace, trained: Workspace) -> None:
-    done = finetune(workspace, FinetuneSettings(steps=2, windows=4, dates=4, also=(trained.root,)))
+    done = finetune(workspace, FinetuneSettings(steps=2, batch_size=4, dates=4, also=(trained.root,)))
     assert done.figures["classes"] == 8
     assert "labels 2" in done.inputs
 
@@ -178,7 +189,7 @@ def test_an_encoder_of_other_bands_is_refused(workspace: Workspace, provider: Si
 def test_without_pretraining_it_says_so(workspace: Workspace) -> None:
     shutil.rmtree(workspace.folder("pretrain"))
     heard: list[Event] = []
-    done = finetune(workspace, FinetuneSettings(steps=2, windows=4, dates=4), heard.append)
+    done = finetune(workspace, FinetuneSettings(steps=2, batch_size=4, dates=4), heard.append)
     assert done.figures["start"] == "random weights"
     assert any(isinstance(event, Warned) and "random weights" in event.text for event in heard)
 
