@@ -52,13 +52,6 @@ class Window:
         """Number of pixels inside."""
         return self.height * self.width
 
-    def padded(self, margin: int, within: Grid) -> Window:
-        """The window grown by `margin` pixels on each side, cut at the grid's edges."""
-        top, left = max(0, self.row - margin), max(0, self.col - margin)
-        bottom = min(within.height, self.row + self.height + margin)
-        right = min(within.width, self.col + self.width + margin)
-        return Window(top, left, bottom - top, right - left)
-
 
 @dataclass(frozen=True)
 class Grid:

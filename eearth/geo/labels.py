@@ -16,7 +16,7 @@ from rasterio.features import rasterize
 from eearth.errors import LabelError, WorkspaceError
 from eearth.events import Note, Report, Warned, silent
 from eearth.geo.colours import class_colours
-from eearth.geo.label_file import MAX_CODE, read_labels
+from eearth.geo.label_file import MAX_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from eearth.geo.grid import Grid
 
-__all__ = ["LandCoverClass", "burn", "read_classes", "read_labels", "write_classes"]
 
 NO_LABEL = 0
 # A point closer than this share of a pixel to a pixel edge lies on it: the rounding of a reprojected coordinate must

@@ -40,11 +40,6 @@ class LandCoverModel(nn.Module):
         """Farthest pixel that a score depends on."""
         return self.encoder.margin
 
-    @property
-    def alignment(self) -> int:
-        """Tiles whose first row and column are multiples of this give the map of the whole image."""
-        return self.encoder.alignment
-
     def config(self) -> dict[str, Any]:
         """JSON-ready description that `build_land_cover` makes the same network from."""
         return {"encoder": self.encoder.config(), "classes": list(self.classes)}

@@ -144,18 +144,6 @@ def test_coordinates_are_rasterios(grid: Grid, window: Window) -> None:
     np.testing.assert_allclose(grid.crop(window).transform, theirs, rtol=1e-12, atol=1e-6)
 
 
-@given(GRIDS, WINDOWS, st.integers(0, 20))
-def test_padding_stays_inside_and_holds_the_window(grid: Grid, window: Window, margin: int) -> None:
-    inside = Window(min(abs(window.row), grid.height - 1), min(abs(window.col), grid.width - 1), 1, 1)
-    padded = inside.padded(margin, grid)
-    rows, cols = np.indices(grid.shape)
-    near = (abs(rows - inside.row) <= margin) & (abs(cols - inside.col) <= margin)
-    found = np.zeros(grid.shape, dtype=bool)
-    found[padded.slices] = True
-    np.testing.assert_array_equal(found, near)
-    assert padded.pixels == near.sum()
-
-
 @given(GRIDS)
 def test_json_keeps_every_digit(grid: Grid) -> None:
     assert Grid.from_dict(json.loads(json.dumps(grid.as_dict()))) == grid

@@ -20,7 +20,8 @@ from eearth.errors import LabelError, WorkspaceError
 from eearth.events import Event, Note, Warned
 from eearth.geo.colours import class_colours
 from eearth.geo.grid import Grid
-from eearth.geo.labels import LandCoverClass, burn, read_classes, read_labels, write_classes
+from eearth.geo.label_file import read_labels
+from eearth.geo.labels import LandCoverClass, burn, read_classes, write_classes
 
 if TYPE_CHECKING:
     from pathlib import Path
