@@ -24,9 +24,10 @@ import torch
 from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
 
-from eearth.data.chips import TEST, LabelledSeries, choose_labels
+from eearth.data.chips import LabelledSeries, choose_labels
 from eearth.data.regions import open_labelled
 from eearth.evaluation import measure
+from eearth.geo.blocks import TEST
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.split import split_blocks
 from eearth.metrics import accuracy, confusion_matrix

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from eearth.data.chips import TEST
 from eearth.data.regions import open_labelled
 from eearth.errors import LabelError
 from eearth.evaluation import measure
 from eearth.events import Advanced, Finished, Note, Report, Started, Table, silent
+from eearth.geo.blocks import TEST
 from eearth.manifest import write_json
 from eearth.models.files import ENCODER, load_encoder
 from eearth.settings import (

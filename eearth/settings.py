@@ -74,7 +74,9 @@ class RasterizeSettings(Settings):
     """Ground-truth polygons → labels on the imagery's grid, and a leak-free split."""
 
     stage: ClassVar[str] = "rasterize"
-    labels: Path = setting(text="Polygons or points with a class column: GPKG, GeoJSON, Shapefile ...", argument=True)
+    labels: Path = setting(
+        text="Polygons or points with a class column: GPKG, GeoJSON, Shapefile ...", argument=True, incidental=True
+    )
     class_column: str = setting("class", text="Column with the class names.")
     skip_null: bool = setting(False, text="Leave out features without a class instead of refusing the file.")
     all_touched: bool = setting(
@@ -130,7 +132,7 @@ class FinetuneSettings(Settings):
 
     stage: ClassVar[str] = "finetune"
     also: tuple[Path, ...] = setting(
-        (), text="Other workspaces to learn from as well, with the same bands and classes."
+        (), text="Other workspaces to learn from as well, with the same bands and classes.", incidental=True
     )
     encoder: str | None = setting(
         None,

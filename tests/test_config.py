@@ -191,3 +191,11 @@ def test_every_setting_has_a_sentence_a_readable_type_and_a_default_that_fits(st
             assert parse(item.default, types[item.name], item.name) == item.default
     assert setting_names(cls) == [item.name for item in dataclasses.fields(cls) if not item.metadata.get("hidden")]
     assert cls.__doc__
+
+
+def test_where_an_input_lies_is_not_what_is_made() -> None:
+    """A workspace or file that was moved is the same input: its content counts, by its digest."""
+    locations = {"download": {"region"}, "rasterize": {"labels"}, "pretrain": {"imagery"}}
+    locations |= {"finetune": {"also", "encoder"}, "predict": {"region", "model", "output"}}
+    for stage, names in locations.items():
+        assert names <= {n for n, f in SETTINGS[stage].__dataclass_fields__.items() if f.metadata.get("incidental")}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from eearth.data.chips import TEST
 from eearth.data.regions import open_labelled
 from eearth.demo import Comparison, run_demo
 from eearth.evaluation import measure
 from eearth.events import Event, Note, Table
+from eearth.geo.blocks import TEST
 from eearth.models.files import ENCODER, load_encoder
 from eearth.settings import FinetuneSettings, PretrainSettings
 from eearth.training.finetune import finetune

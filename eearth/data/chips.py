@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from eearth.data.series import Chips, Series, join
 from eearth.data.views import Turn
 from eearth.errors import LabelError
+from eearth.geo.blocks import TRAIN
 from eearth.geo.grid import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
-
-TRAIN, VALIDATION, TEST = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class LabelledSeries:
     Attributes:
         series: The imagery.
         labels: (y, x) uint8 class codes, 0 = no label.
-        split: (y, x) uint8: 0 none, 1 train, 2 validation, 3 test.
+        split: (y, x) uint8 part codes, see `eearth.geo.blocks`.
 
     Raises:
         LabelError: The shapes differ.

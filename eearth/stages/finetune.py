@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eearth.data.chips import TEST, VALIDATION
 from eearth.data.regions import asked_imagery, open_labelled
 from eearth.errors import LabelError
 from eearth.evaluation import measure
 from eearth.events import Note, Report, Table, Warned, silent
+from eearth.geo.blocks import TEST, VALIDATION
 from eearth.manifest import write_json
 from eearth.models.files import ENCODER, load_encoder, save_land_cover
 from eearth.pictures import draw_confusion, draw_history

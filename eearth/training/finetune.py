@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from eearth.data.chips import VALIDATION, LabelledChips, LabelledPixels, choose_labels
+from eearth.data.chips import LabelledChips, LabelledPixels, choose_labels
 from eearth.data.views import Radiometry, change_radiometry
 from eearth.errors import LabelError
 from eearth.events import Advanced, Finished, Report, Started, silent
+from eearth.geo.blocks import VALIDATION
 from eearth.geo.grid import Window
 from eearth.losses import weighted_cross_entropy
+from eearth.metrics import accuracy, confusion_matrix
 from eearth.models.segmentation import LandCoverModel
 from eearth.training.loop import TrainingState, half_precision, learning_rate_factor, prefetched, update
 
@@ -177,7 +179,7 @@ def mean_iou(
 ) -> float:
     """Intersection over union on the pixels of one part, averaged over the classes present in the reference."""
     classes = np.array(model.classes)
-    confusion = np.zeros((256, 256), np.int64)
+    truths, maps = [], []
     model.eval()
     for number, window in windows:
         region = regions[number]
@@ -186,11 +188,12 @@ def mean_iou(
             mapped = classes[model(chips.to(device)).argmax(dim=1)[0].cpu().numpy()]
         truth = region.labels[window.slices]
         held = (region.split[window.slices] == part) & (truth > 0) & chips.valid.any(dim=1)[0].numpy()
-        np.add.at(confusion, (truth[held], mapped[held]), 1)
+        truths.append(truth[held])
+        maps.append(mapped[held])
     model.train()
-    hits, present = confusion.diagonal(), confusion.sum(axis=1) > 0
-    union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
-    return float((hits[present] / union[present]).mean()) if present.any() else 0.0
+    reference = np.concatenate(truths)
+    codes = sorted({*model.classes, *(int(code) for code in np.unique(reference))})
+    return accuracy(confusion_matrix(reference, np.concatenate(maps), codes), codes).mean_iou if len(reference) else 0.0
 
 
 def _validate(
