@@ -147,9 +147,19 @@ for _settings in SETTINGS.values():
 
 
 @app.command("status")
-def _status(workspace: WorkspaceOption = Path()) -> None:
-    """Every stage: done, interrupted or stale, the command that mends it, and its key figures."""
-    from eearth.console import show_table
+def _status(
+    workspace: WorkspaceOption = Path(),
+    *,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Read every artifact again and compare it with the manifest; exit with 1 if one is damaged.",
+        ),
+    ] = False,
+) -> None:
+    """Every stage: done, interrupted, stale or damaged, the command that mends it, and its key figures."""
+    from eearth.console import Reporter, show_table
     from eearth.events import Table
     from eearth.status import project_status
     from eearth.workspace import Workspace
@@ -157,6 +167,8 @@ def _status(workspace: WorkspaceOption = Path()) -> None:
     if not workspace.is_dir():
         msg = f"expected a workspace, found no folder at {workspace}: `eearth download REGION -w {workspace}` makes one"
         raise WorkspaceError(msg)
+    with Reporter() as report:
+        stages = project_status(Workspace(workspace), verify=verify, report=report)
     rows = tuple(
         (
             status.stage,
@@ -164,9 +176,11 @@ def _status(workspace: WorkspaceOption = Path()) -> None:
             status.reason or ", ".join(f"{name} {value}" for name, value in status.figures.items()),
             status.command,
         )
-        for status in project_status(Workspace(workspace))
+        for status in stages
     )
     show_table(Table(title=str(workspace.resolve()), columns=("stage", "state", "", "what to run"), rows=rows))
+    if verify and any(status.state in {"damaged", "broken"} for status in stages):
+        raise typer.Exit(1)
 
 
 @app.command("demo")

@@ -7,11 +7,13 @@ the stage's table in the workspace's `eearth.toml`, and its default.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import math
 import os
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -20,6 +22,9 @@ from eearth.errors import UsageError
 from eearth.manifest import redacted
 
 SETTINGS_FILE = "eearth.toml"
+
+# The one table of the file that is no stage's: the user's descriptions of providers.
+PROVIDERS = "providers"
 
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -147,6 +152,13 @@ def _from_environment(cls: type[Settings]) -> dict[str, str]:
 
 
 def _from_file(cls: type[Settings], path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = _tables_of(path).get(cls.stage, {})
+    _refuse_unknown(found, cls, str(path), "")
+    return found
+
+
+def _tables_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of an `eearth.toml`; none where there is no file."""
     if not path.is_file():
         return {}
     try:
@@ -156,26 +168,46 @@ def _from_file(cls: type[Settings], path: Path) -> dict[str, Any]:
         raise UsageError(msg) from error
     stages = [known.stage for known in Settings.__subclasses__()]
     for name in tables:
-        if name not in stages or not isinstance(tables[name], dict):
-            msg = f"expected one table a stage ({', '.join(stages)}) in {path}, found {name!r}"
+        if name not in (*stages, PROVIDERS) or not isinstance(tables[name], dict):
+            msg = f"expected one table a stage ({', '.join(stages)}) or [{PROVIDERS}.NAME] in {path}, found {name!r}"
             raise UsageError(msg)
-    found: dict[str, Any] = tables.get(cls.stage, {})
-    _refuse_unknown(found, cls, str(path), "")
+    return tables
+
+
+def provider_tables(workspace: Path) -> dict[str, dict[str, Any]]:
+    """The tables `[providers.NAME]` of a workspace's `eearth.toml`, by name; what they say is not checked here.
+
+    Raises:
+        UsageError: The file is no TOML, or something else stands under `providers`.
+    """
+    path = workspace / SETTINGS_FILE
+    found: dict[str, dict[str, Any]] = _tables_of(path).get(PROVIDERS, {})
+    for name, table in found.items():
+        if not isinstance(table, dict):
+            msg = f"expected a table [{PROVIDERS}.NAME] in {path}, found {name!r} in [{PROVIDERS}]"
+            raise UsageError(msg)
     return found
+
+
+def provider_digest(workspace: Path, name: str | None) -> str | None:
+    """sha256 of what the workspace's `eearth.toml` says of a provider; None where it says nothing."""
+    said = provider_tables(workspace).get(name or "")
+    return None if said is None else hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_unknown(found: Mapping[str, Any], cls: type[Settings], where: str, prefix: str) -> None:
     known = setting_names(cls)
     for name in found:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {prefix}{near[0].upper() if prefix else near[0]}?"
-                if near
-                else f"known: {', '.join(known)}"
-            )
-            msg = f"{where} sets {prefix}{name.upper() if prefix else name}, which {cls.stage} does not have; {hint}"
+            spelled = [f"{prefix}{each.upper()}" if prefix else each for each in (name, *known)]
+            msg = f"{where} sets {spelled[0]}, which {cls.stage} does not have; {suggestion(spelled[0], spelled[1:])}"
             raise UsageError(msg)
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """What a misspelt name may have meant: the nearest of the known ones, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
 def parse(raw: Any, kind: Any, name: str) -> Any:

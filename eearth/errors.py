@@ -41,3 +41,27 @@ class ModelError(EearthError):
 
 class DiskError(EearthError):
     """The disk is full, read-only, or too small for what was asked."""
+
+
+class UnreachableError(SourceError):
+    """The provider's server does not answer at all: no scene is at fault, and the same command may work later."""
+
+
+class SceneError(SourceError):
+    """One scene cannot be read, and is left out."""
+
+    def __init__(self, scene: str, reason: str) -> None:
+        """Name the item's id, and say why."""
+        super().__init__(scene, reason)
+        self.scene, self.reason = scene, reason
+
+    def __str__(self) -> str:
+        """Both in one line."""
+        return f"{self.scene}: {self.reason}"
+
+
+def innermost(error: BaseException) -> str:
+    """The first line of the innermost cause: what a library wraps four times says itself only at the bottom."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,15 +10,24 @@ import hashlib
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from eearth.errors import WorkspaceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MANIFEST = "manifest.json"
+
+# Files of a folder hashed at the same time: hashing and reading let other threads run. More than there are cores,
+# because a cube on a network drive is waited for.
+HASHERS = 8
+
+# Files that a thread hashes in one go: handing over a small file takes longer than hashing it.
+FILES_AT_ONCE = 32
 
 # What a rerun may change without anything downstream being different.
 VOLATILE = ("eearth", "seconds", "origins", "paths", "how")
@@ -113,12 +122,32 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
-    """sha256 over the sorted (path, sha256) pairs of every file below `folder`."""
+def folder_digest(folder: Path, advanced: Callable[[int], None] | None = None) -> str:
+    """sha256 over the sorted (path, sha256) pairs of every file below `folder`.
+
+    Args:
+        folder: What to digest.
+        advanced: Called with the number of files that were hashed since the last call.
+    """
+    paths = files_below(folder)
+    parts = [paths[start : start + FILES_AT_ONCE] for start in range(0, len(paths), FILES_AT_ONCE)]
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        total.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
+    with ThreadPoolExecutor(HASHERS) as pool:
+        for part, digests in zip(parts, pool.map(_file_digests, parts), strict=True):
+            for path, digest in zip(part, digests, strict=True):
+                total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
+            if advanced is not None:
+                advanced(len(part))
     return total.hexdigest()
+
+
+def _file_digests(paths: list[Path]) -> list[str]:
+    return [file_digest(path) for path in paths]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file below `folder`, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def output_digests(folder: Path, *, but: tuple[str, ...] = ()) -> dict[str, str]:

@@ -13,11 +13,6 @@ from typing import ClassVar, Literal
 
 from eearth.config import Settings, setting
 
-# The ten bands of Sentinel-2 at 10 and 20 m, by the common names of the STAC eo extension.
-SENTINEL_2_BANDS = (
-    "blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir08", "swir16", "swir22",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadSettings(Settings):
@@ -28,7 +23,8 @@ class DownloadSettings(Settings):
         text="Polygon file that geopandas reads: GeoJSON, GPKG, Shapefile ...", argument=True, incidental=True
     )
     catalog: str = setting(
-        "https://earth-search.aws.element84.com/v1", text="STAC API by URL, or a static STAC catalog by URL or path."
+        "https://earth-search.aws.element84.com/v1",
+        text="STAC API by URL, a static STAC catalog by URL or path, or a folder of dated GeoTIFFs.",
     )
     collection: str | None = setting(
         None, text="Collection id. Default: sentinel-2-l2a, or the only collection of a static catalog."
@@ -36,12 +32,33 @@ class DownloadSettings(Settings):
     datetime: str | None = setting(
         None, text="A year (2024), a month (2024-05), a day, or START/END. Default: the last full calendar year."
     )
-    bands: tuple[str, ...] = setting(
-        SENTINEL_2_BANDS, text="Bands by asset key, common name or eo:bands name, separated by commas."
+    provider: str | None = setting(
+        None,
+        text="How the catalog's items are meant: a name from the list of providers, or from [providers.NAME] in "
+        "eearth.toml. Default: found by the catalog's address and the collection.",
     )
-    max_cloud: float = setting(60.0, text="Leave out scenes with a higher eo:cloud_cover, in percent.")
-    resolution: float = setting(
-        10.0, least=1e-9, text="Pixel size in units of the CRS; with --grid native, the source grid nearest to it."
+    bands: tuple[str, ...] | None = setting(
+        None,
+        text="Bands by asset key, common name or eo:bands name, separated by commas. Default: the provider's; for "
+        "Sentinel-2 the ten bands of 10 and 20 m.",
+    )
+    max_cloud: float = setting(
+        80.0,
+        most=100,
+        text="Leave out acquisitions whose clouds cover more of the region, in percent, by their masks; where they "
+        "have none, by eo:cloud_cover.",
+    )
+    max_dates: int | None = setting(
+        None, least=1, text="Most acquisitions to fetch: the clearest ones, spread over the time. Default: all."
+    )
+    composite: Literal["none", "monthly"] = setting(
+        "none", text="monthly: one date a month, the median of the clear observations; none: every acquisition."
+    )
+    resolution: float | None = setting(
+        None,
+        least=1e-9,
+        text="Pixel size in units of the CRS; with --grid native, the source grid nearest to it. Default: the "
+        "provider's, 10 for Sentinel-2.",
     )
     crs: str | None = setting(None, text="CRS of the cube, such as EPSG:32633. Default: the UTM zone of the region.")
     grid: Literal["snap", "native"] = setting(
@@ -53,12 +70,31 @@ class DownloadSettings(Settings):
     mask_asset: str | None = setting(
         None, text="Asset that classifies pixels; 'none' for no mask. Default: scl where the scenes have it."
     )
-    mask_valid: tuple[int, ...] = setting(
-        (4, 5, 6, 7, 11),
-        text="Values of the mask asset that are a clear observation; default: vegetation, soil, water, unclassified, "
-        "snow of the Sentinel-2 scene classification.",
+    mask_valid: tuple[int, ...] | None = setting(
+        None,
+        text="Values of the mask asset that are a clear observation. Default: the provider's; for Sentinel-2's scene "
+        "classification 4,5,6,7,11: vegetation, soil, water, unclassified, snow.",
     )
-    workers: int = setting(8, least=1, text="Assets read at the same time.", incidental=True)
+    min_coverage: float = setting(
+        50.0,
+        most=100,
+        text="Fail unless this share of the region is seen clearly at least once, in percent.",
+        incidental=True,
+    )
+    update: bool = setting(
+        False, text="Add what is new to the finished cube, and what could not be read before.", incidental=True
+    )
+    estimate: bool = setting(
+        False, text="Only say what the download takes: scenes, requests, bytes, memory, time.", incidental=True
+    )
+    rate: float | None = setting(None, text="MB/s to reckon with for --estimate. Default: measured.", incidental=True)
+    workers: int = setting(32, least=1, text="Files read at the same time.", incidental=True)
+    scheduler: str | None = setting(
+        None,
+        text="Address of a dask.distributed scheduler, such as tcp://HOST:8786, whose workers read. Default: this "
+        "machine.",
+        incidental=True,
+    )
 
     def __post_init__(self) -> None:
         """Settle what depends on the day and on the folder of the call, so that the record says what was meant."""

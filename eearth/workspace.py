@@ -48,7 +48,7 @@ class Input:
 
     Attributes:
         digest: sha256 of the file, or the digest of the stage's manifest.
-        path: Where the file lies; None for an earlier stage of the same workspace.
+        path: Where the file lies; None for an earlier stage of the same workspace, or a part of its settings file.
     """
 
     digest: str
@@ -177,12 +177,13 @@ class Workspace:
         return {FOLDERS[stage]: Input(self.require(stage).digest) for stage in stages}
 
     @contextmanager
-    def stage(self, settings: Settings, inputs: Mapping[str, Input]) -> Iterator[Run]:
+    def stage(self, settings: Settings, inputs: Mapping[str, Input], *, again: bool = False) -> Iterator[Run]:
         """Run a stage: resume, or start afresh, or find that there is nothing to do.
 
         Args:
             settings: The stage's resolved settings.
             inputs: Name → what the stage reads.
+            again: Run even where the artifacts are up to date.
 
         Yields:
             The run. If `finished` is set, the artifacts are up to date.
@@ -191,7 +192,7 @@ class Workspace:
             WorkspaceError: Another process is running the same stage here.
         """
         stage = settings.stage
-        done = self._up_to_date(settings, inputs)
+        done = None if again else self._up_to_date(settings, inputs)
         if done is not None:
             yield Run(self.folder(stage), False, settings, inputs, _nothing_to_check, finished=done)
             return
@@ -220,7 +221,7 @@ class Workspace:
     def _check_unchanged(self, inputs: Mapping[str, Input]) -> None:
         folders = {folder: stage for stage, folder in FOLDERS.items()}
         for name, given in inputs.items():
-            if given.path is None and self.require(folders[name]).digest != given.digest:
+            if given.path is None and name in folders and self.require(folders[name]).digest != given.digest:
                 msg = f"{self.root / name} was made again while this ran: run the command again"
                 raise WorkspaceError(msg)
 

@@ -102,7 +102,7 @@ def test_the_installed_command_is_the_same() -> None:
     [
         (["download"], "Missing argument 'REGION'"),
         (["download", "r.geojson", "--bogus", "1"], "No such option: --bogus"),
-        (["download", "r.geojson", "--max-clouds", "1"], "--max-cloud)"),
+        (["download", "r.geojson", "--max-clouds", "1"], "--max-cloud,"),
         (["download", "r.geojson", "more"], "unexpected extra argument"),
         (["fly"], "No such command 'fly'"),
         (["download", "r.geojson", "--max-cloud", "much"], "expected a number for --max-cloud, found 'much'"),

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from eearth.config import SETTINGS_FILE, describe, parse, resolve, setting_names, setting_types
+from eearth.config import SETTINGS_FILE, describe, parse, provider_tables, resolve, setting_names, setting_types
 from eearth.errors import UsageError
 from eearth.settings import (
-    SENTINEL_2_BANDS,
     SETTINGS,
     DownloadSettings,
     PredictSettings,
@@ -69,17 +68,20 @@ def test_lists_on_the_command_line_are_separated_by_commas(tmp_path: Path) -> No
 def test_defaults(tmp_path: Path) -> None:
     settings = resolve(DownloadSettings, FLAGS, tmp_path)
     assert settings == DownloadSettings(region=Path("r.geojson"))
-    assert settings.bands == SENTINEL_2_BANDS
+    assert (settings.bands, settings.resolution, settings.mask_valid) == (None, None, None)  # the provider's
+    assert (settings.max_cloud, settings.max_dates, settings.composite, settings.workers) == (80.0, None, "none", 32)
     assert dict(settings.origins) == {"region": "flag"}
     assert dict(DownloadSettings(region=Path("r"), workers=2).origins) == {"region": "call", "workers": "call"}
 
 
 def test_settings_for_the_manifest_are_json_without_secrets() -> None:
-    settings = DownloadSettings(region=Path("a/r.geojson"), catalog="https://me:pw@stac.example/v1?token=hush")
+    settings = DownloadSettings(
+        region=Path("a/r.geojson"), catalog="https://me:pw@stac.example/v1?token=hush", bands=("red", "nir")
+    )
     data = settings.what()
     assert "region" not in data
     assert settings.how()["region"] == "a/r.geojson"
-    assert data["bands"] == list(SENTINEL_2_BANDS)
+    assert data["bands"] == ["red", "nir"]
     assert data["catalog"] == "https://stac.example/v1"
     assert settings.catalog.endswith("?token=hush")
     assert "origins" not in data
@@ -101,7 +103,11 @@ def test_settings_for_the_manifest_are_json_without_secrets() -> None:
         ("[download]\nresolution = nan", "expected a number for resolution in eearth.toml, found nan"),
         ("[download]\nresolution = inf", "expected a number for resolution in eearth.toml, found inf"),
         ('[download]\nresolution = "ten"', "expected a number for resolution in eearth.toml, found 'ten'"),
-        ("[download]\nmax_cloud = -1", "expected max_cloud of at least 0, found -1"),
+        ("[download]\nmax_cloud = -1", "expected max_cloud of 0 to 100, found -1"),
+        ("[download]\nmin_coverage = 101", "expected min_coverage of 0 to 100, found 101"),
+        ("[download]\nmax_dates = 0", "expected max_dates of at least 1, found 0"),
+        ('[download]\ncomposite = "weekly"', "expected none|monthly for composite in eearth.toml, found 'weekly'"),
+        ("[download]\nresolution = 0", "expected resolution of at least 1e-09, found 0"),
         ('[download]\ngrid = "any"', "expected snap|native for grid in eearth.toml, found 'any'"),
         ("[download]\nbands = []", "expected text, or several separated by commas for bands in eearth.toml, found []"),
         ("[download]\nbands = 3", "expected text, or several separated by commas for bands in eearth.toml, found 3"),
@@ -116,6 +122,20 @@ def test_what_a_file_may_not_say(tmp_path: Path, text: str, message: str) -> Non
         resolve(DownloadSettings, FLAGS, toml(tmp_path, text))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_providers_have_tables_of_their_own(tmp_path: Path) -> None:
+    assert provider_tables(tmp_path) == {}
+    toml(tmp_path, '[download]\nworkers = 3\n[providers.mine]\nscale = 1e-4\n[providers.mine.access]\nkind = "s3"\n')
+    assert provider_tables(tmp_path) == {"mine": {"scale": 1e-4, "access": {"kind": "s3"}}}
+    assert resolve(DownloadSettings, FLAGS, tmp_path).workers == 3
+
+
+def test_a_provider_is_a_table(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected a table \[providers.NAME\] in .*, found 'scale' in \[providers\]"):
+        provider_tables(toml(tmp_path, "[providers]\nscale = 1.0\n"))
+    with pytest.raises(UsageError, match=r"or \[providers.NAME\] in .*, found 'provider'"):
+        provider_tables(toml(tmp_path, "[provider.mine]\nscale = 1.0\n"))
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
@@ -182,7 +202,7 @@ def test_every_setting_has_a_sentence_a_readable_type_and_a_default_that_fits(st
         assert len(text) > 10, item.name
         assert describe(types[item.name]) in {
             "a whole number", "a number", "true or false", "a path", "text", "snap|native", "bilinear|nearest",
-            "auto|cpu|cuda", "full|frozen", "text, or several separated by commas",
+            "auto|cpu|cuda", "full|frozen", "none|monthly", "text, or several separated by commas",
             "a whole number, or several separated by commas", "a path, or several separated by commas",
         }  # fmt: skip
         if item.metadata["argument"]:
@@ -199,3 +219,13 @@ def test_where_an_input_lies_is_not_what_is_made() -> None:
     locations |= {"finetune": {"also", "encoder"}, "predict": {"region", "model", "output"}}
     for stage, names in locations.items():
         assert names <= {n for n, f in SETTINGS[stage].__dataclass_fields__.items() if f.metadata.get("incidental")}
+
+
+def test_how_a_download_works_is_not_what_it_makes() -> None:
+    plain = DownloadSettings(region=Path("r.geojson"))
+    other = DownloadSettings(
+        region=Path("r.geojson"), workers=1, update=True, estimate=True, rate=3.0, scheduler="tcp://a:1",
+        min_coverage=0.0,
+    )  # fmt: skip
+    assert other.what() == plain.what()
+    assert DownloadSettings(region=Path("r.geojson"), composite="monthly").what() != plain.what()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from eearth import manifest
 from eearth.errors import WorkspaceError
 from eearth.manifest import MANIFEST, Manifest, file_digest, folder_digest, output_digests, redacted, write_json
 
@@ -123,6 +124,27 @@ def test_a_folders_digest_is_that_of_its_names_and_contents(tmp_path: Path, chan
     assert folder_digest(one) == folder_digest(two)
     change(two)
     assert folder_digest(one) != folder_digest(two)
+
+
+def test_a_folders_digest_is_the_same_however_many_files_are_hashed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle hashes one file after another, in the order of the paths."""
+    total, content = hashlib.sha256(), b"0123456789" * 9
+    for number in range(50):
+        path = tmp_path / f"c{number % 7}" / str(number)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content[number:])
+    for path in sorted(tmp_path.rglob("*/*")):
+        total.update(f"{path.relative_to(tmp_path)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for at_once in (1, 7, 50, 1024):
+        monkeypatch.setattr(manifest, "FILES_AT_ONCE", at_once)
+        counts: list[int] = []
+        assert folder_digest(tmp_path, counts.append) == total.hexdigest()
+        assert sum(counts) == 50
+    (tmp_path / "empty").mkdir()
+    assert folder_digest(tmp_path) == total.hexdigest()
+    assert folder_digest(tmp_path / "empty") == hashlib.sha256().hexdigest()
 
 
 def test_outputs_are_what_lies_directly_in_the_folder(tmp_path: Path) -> None:

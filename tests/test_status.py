@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import geopandas as gpd
 import pytest
+from scenery import noise, utm_grid, write_tif
 
+from eearth import status as status_module
 from eearth.config import Settings, resolve
+from eearth.events import Advanced, Event, Finished, Started
 from eearth.manifest import MANIFEST
 from eearth.settings import SETTINGS
 from eearth.status import StageStatus, project_status
@@ -14,7 +25,6 @@ from eearth.workspace import FOLDERS, Workspace, file_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 CHAIN = {"rasterize": ("download",), "pretrain": ("download",), "finetune": ("download", "rasterize", "pretrain")}
 
@@ -110,10 +120,10 @@ def test_a_changed_setting_makes_its_stage_stale_unless_a_flag_settled_it(
     (workspace.root / "eearth.toml").write_text("[download]\nmax_cloud = 30\n")
     assert of(workspace, "download").state == "done"
     (workspace.root / "eearth.toml").write_text("[download]\nresolution = 20\n")
-    assert of(workspace, "download").reason == "resolution is now 20.0 (was 10.0)"
+    assert of(workspace, "download").reason == "resolution is now 20.0 (was None)"
     (workspace.root / "eearth.toml").unlink()
     monkeypatch.setenv("EEARTH_DOWNLOAD_BANDS", "red,nir")
-    assert of(workspace, "download").reason.startswith("bands is now ['red', 'nir'] (was ['blue'")
+    assert of(workspace, "download").reason == "bands is now ['red', 'nir'] (was None)"
     monkeypatch.setenv("EEARTH_DOWNLOAD_BANDZ", "red")
     assert "did you mean EEARTH_DOWNLOAD_BANDS?" in of(workspace, "download").reason
 
@@ -159,3 +169,127 @@ def test_an_artifact_that_is_gone_breaks_its_stage(workspace: Workspace) -> None
     (workspace.folder("download") / "artifact").unlink()
     assert of(workspace, "download").state == "broken"
     assert "expected artifact in" in of(workspace, "download").reason
+
+
+# --- Damage
+
+
+def verified(workspace: Workspace) -> dict[str, StageStatus]:
+    return {status.stage: status for status in project_status(workspace, verify=True)}
+
+
+def run_with_cube(workspace: Workspace) -> None:
+    settings = resolve(SETTINGS["download"], {"region": str(workspace.root.parent / "region.geojson")}, workspace.root)
+    inputs = {"region": file_input(workspace.root.parent / "region.geojson")}
+    with workspace.stage(settings, inputs) as attempt:
+        if attempt.finished:
+            return
+        for number in range(3):
+            path = attempt.folder / "cube.zarr" / "c" / str(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"chunk {number}")
+        (attempt.folder / "items.json").write_text("{}")
+        attempt.finish(figures={}, records={})
+
+
+def test_what_is_whole_is_done(workspace: Workspace) -> None:
+    run_with_cube(workspace)
+    run(workspace, "rasterize")
+    heard: list[Event] = []
+    found = project_status(workspace, verify=True, report=heard.append)
+    assert found == project_status(workspace)
+    assert [status.state for status in found[:2]] == ["done", "done"]
+    started = [event for event in heard if isinstance(event, Started)]
+    assert [(event.task, event.total) for event in started] == [("verify imagery", 4), ("verify labels", 1)]
+    assert [event.task for event in heard if isinstance(event, Finished)] == ["verify imagery", "verify labels"]
+    assert sum(event.steps for event in heard if isinstance(event, Advanced)) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("cube.zarr", lambda folder: (folder / "cube.zarr/c/1").write_text("chunk 8")),
+        ("cube.zarr", lambda folder: (folder / "cube.zarr/c/1").unlink()),
+        ("cube.zarr", lambda folder: (folder / "cube.zarr/c/9").write_text("")),
+        ("items.json", lambda folder: (folder / "items.json").write_text("")),
+        ("items.json", lambda folder: ((folder / "items.json").unlink(), (folder / "items.json").mkdir())),
+    ],
+)
+def test_a_changed_artifact_is_damaged_and_the_command_mends_it(workspace: Workspace, name: str, harm: Any) -> None:
+    run_with_cube(workspace)
+    run(workspace, "rasterize")
+    harm(workspace.folder("download"))
+    assert set(states(workspace).values()) == {"done", "missing"}
+    damaged = verified(workspace)["download"]
+    assert (damaged.state, damaged.reason) == ("damaged", f"{name} is not what was written")
+    first, second = damaged.command.split(" && ")
+    assert shlex.split(first) == ["rm", "-r", str(workspace.folder("download"))]
+    assert shlex.split(second)[:2] == ["eearth", "download"]
+    assert verified(workspace)["rasterize"].reason == "imagery/ is damaged"
+    run_with_cube(workspace)  # without the first half nothing is done
+    assert verified(workspace)["download"].state == "damaged"
+    shutil.rmtree(workspace.folder("download"))
+    run_with_cube(workspace)
+    assert {status.state for status in verified(workspace).values()} == {"done", "missing"}
+
+
+def test_damage_comes_before_staleness_and_every_artifact_is_named(workspace: Workspace) -> None:
+    run_with_cube(workspace)
+    (workspace.root.parent / "region.geojson").write_text("another region")
+    (workspace.folder("download") / "items.json").write_text("[]")
+    (workspace.folder("download") / "cube.zarr" / "c" / "0").write_text("")
+    (workspace.folder("download") / "mine.txt").write_text("a file that eearth did not write")
+    damaged = verified(workspace)["download"]
+    assert damaged.state == "damaged"
+    assert damaged.reason == "cube.zarr is not what was written; items.json is not what was written"
+    assert states(workspace)["download"] == "stale"
+
+
+def test_what_the_disk_does_not_give_back_is_damaged(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(workspace, "download")
+
+    def unreadable(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(status_module, "file_digest", unreadable)
+    assert verified(workspace)["download"].reason == "artifact cannot be read: Input/output error"
+
+
+def test_the_command_line_finds_damage_in_a_real_cube_and_says_how_to_mend_it(tmp_path: Path) -> None:
+    grid = utm_grid(40, 40)
+    (tmp_path / "site").mkdir()
+    for band in ("red", "nir"):
+        write_tif(tmp_path / "site" / f"20230601_{band}.tif", noise(grid), grid)
+    outline = gpd.GeoDataFrame(geometry=[grid.footprint.buffer(-50)], crs=32633).to_crs(4326)
+    outline.to_file(tmp_path / "r.geojson", driver="GeoJSON")
+    options = "--catalog site --datetime 2023 --bands red,nir --mask-asset none"
+    assert shell(f"eearth download r.geojson {options} -w w", tmp_path).returncode == 0
+    whole = shell("eearth status --verify -w w", tmp_path)
+    assert (whole.returncode, "damaged" in whole.stdout) == (0, False)
+    assert re.search(r"^verify imagery: \d+ files in ", whole.stderr, re.MULTILINE)
+    chunk = max((tmp_path / "w/imagery/cube.zarr").rglob("*"), key=lambda path: path.is_file() * path.stat().st_size)
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+    assert shell("eearth status -w w", tmp_path).returncode == 0
+    damaged = shell("eearth status --verify -w w", tmp_path)
+    assert (damaged.returncode, damaged.stderr.count("Error")) == (1, 0)
+    assert "cube.zarr is not what was written" in damaged.stdout
+    (mending,) = (s.command for s in verified(Workspace(tmp_path / "w")).values() if s.state == "damaged")
+    assert shell(mending, tmp_path).returncode == 0
+    assert shell("eearth status --verify -w w", tmp_path).returncode == 0
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env={**os.environ, "PATH": path}, check=False, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_a_stage_that_is_broken_fails_a_verification_too(workspace: Workspace) -> None:
+    run(workspace, "download")
+    (workspace.folder("download") / "artifact").unlink()
+    assert shell(f"eearth status -w {workspace.root}", workspace.root).returncode == 0
+    assert shell(f"eearth status --verify -w {workspace.root}", workspace.root).returncode == 1

@@ -35,6 +35,12 @@ CUBE = "cube.zarr"
 CHUNK = 64
 ZARR_FORMAT: Literal[2] = 2
 
+# The codec of the pixels, and of what is kept on the way to the cube: several GB/s a core.
+COMPRESSOR = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+
+# A chunk without data is written like any other: what is not there was lost.
+WHOLE: Any = {"write_empty_chunks": True}
+
 
 @dataclass(frozen=True)
 class Cube:
@@ -106,8 +112,8 @@ class Cube:
                 times=_read(root, "time").astype("datetime64[s]").astype("datetime64[ns]"),
                 items=tuple(str(ids) for ids in _read(root, "item")),
                 encoding=_read_encoding(reflectance),
-                reflectance=reflectance,
-                valid=valid,
+                reflectance=reflectance.with_config(WHOLE),
+                valid=valid.with_config(WHOLE),
             )
         except (OSError, KeyError, ValueError, TypeError) as error:
             msg = f"expected a cube at {path}, found {error!r}: run `eearth download` again"
@@ -194,14 +200,13 @@ def _create_arrays(root: zarr.Group, grid: Grid, leading: tuple[int, int], encod
         "_CRS": {"wkt": grid.crs.to_wkt()},
     }
     chunk = min(CHUNK, grid.height), min(CHUNK, grid.width)
-    compressor = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
     reflectance = root.create_array(
         "reflectance",
         shape=(*leading, *grid.shape),
         chunks=(*leading, *chunk),
         dtype=encoding.dtype,
         fill_value=encoding.fill,
-        compressors=compressor,
+        compressors=COMPRESSOR,
     )
     reflectance.attrs.update({
         "_ARRAY_DIMENSIONS": ["time", "band", "y", "x"],
@@ -217,7 +222,7 @@ def _create_arrays(root: zarr.Group, grid: Grid, leading: tuple[int, int], encod
         chunks=(leading[0], *chunk),
         dtype=bool,
         fill_value=None,
-        compressors=compressor,
+        compressors=COMPRESSOR,
     )
     valid.attrs.update({
         "_ARRAY_DIMENSIONS": ["time", "y", "x"],

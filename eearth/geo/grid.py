@@ -194,3 +194,15 @@ def tiles_of(shape: tuple[int, int], size: int) -> Iterator[Window]:
     for row in range(0, height, size):
         for col in range(0, width, size):
             yield Window(row, col, min(size, height - row), min(size, width - col))
+
+
+def projection_fields(raster: Any) -> dict[str, Any]:
+    """A grid or an open file in the words of STAC's projection extension; a CRS without a code is given as WKT2."""
+    authority = raster.crs.to_authority()
+    return {
+        "proj:code": ":".join(authority) if authority else None,
+        **({} if authority else {"proj:wkt2": raster.crs.to_wkt(version="WKT2_2019")}),
+        "proj:shape": list(raster.shape),
+        "proj:transform": list(raster.transform)[:6],
+        "proj:bbox": list(raster.bounds),
+    }

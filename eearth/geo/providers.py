@@ -1,50 +1,44 @@
 """What an item's metadata mean: which asset holds a band, and how its numbers become reflectance.
 
-Providers name and describe the same Sentinel-2 band in different ways, and some contradict themselves. What is decided
-here is decided once for an item and recorded with its reason.
+Providers name and describe the same bands in different ways. What is special to one of them stands in its table; the
+code knows no provider by name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eearth.errors import SourceError
+from eearth.errors import SourceError, UsageError
+from eearth.geo.provider_tables import MaskRule, Provider, find_provider, provider_names
+from eearth.geo.signing import Access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pystac
 
-# Common names of the STAC eo extension ↔ band numbers of the Sentinel-2 MSI, for providers that give only one of them.
-SENTINEL_2_NUMBERS = {
-    "coastal": "B01",
-    "blue": "B02",
-    "green": "B03",
-    "red": "B04",
-    "rededge1": "B05",
-    "rededge2": "B06",
-    "rededge3": "B07",
-    "nir": "B08",
-    "nir08": "B8A",
-    "nir09": "B09",
-    "cirrus": "B10",
-    "swir16": "B11",
-    "swir22": "B12",
-}
-SENTINEL_2_NAMES = {number: name for name, number in SENTINEL_2_NUMBERS.items()}
+__all__ = [
+    "COMMON_ENCODING",
+    "Encoding",
+    "Mask",
+    "MaskRule",
+    "Provider",
+    "Source",
+    "announced",
+    "band_source",
+    "baseline_of",
+    "common_encoding",
+    "find_provider",
+    "is_sentinel_2",
+    "mask_of",
+    "provider_names",
+]
 
-MASK_ASSETS = ("scl", "SCL")
-
-# Since processing baseline 04.00 (25 January 2022) ESA adds 1000 to every Level-2A number (Sentinel-2 Products
-# Specification Document 14.9): reflectance = (DN - 1000) / 10000.
-OFFSET_BASELINE = 4.0
-BOA_OFFSET = -0.1
+# Sentinel-2 numbers are ten-thousandths of reflectance (Sentinel-2 Products Specification Document 14.9).
 QUANTIFICATION = 1e-4
-# Blue is dark somewhere in every scene: where even its first percentile is this high, the 1000 is still in the numbers.
-OFFSET_SHOWS_FROM_DN = 900
 
 
 @dataclass(frozen=True)
@@ -52,12 +46,13 @@ class Source:
     """One band of one item, as a file to read.
 
     Attributes:
-        href: Absolute path or URL.
+        href: Absolute path or URL, as the item has it: without a signature.
         index: Band of the file, from 1.
         scale: reflectance = DN x scale + offset.
         offset: See scale.
         nodata: Value that means "no data", None where the metadata name none; the file's own has precedence.
         dtype: numpy name of the file's numbers, None where the metadata do not say.
+        access: How the file is read; None: as it is.
     """
 
     href: str
@@ -66,19 +61,28 @@ class Source:
     offset: float
     nodata: float | None
     dtype: str | None
+    access: Access | None = None
 
 
-def band_source(item: pystac.Item, band: str) -> Source:
-    """Find the asset that holds a band, by asset key, then by common name or band name, then by Sentinel-2 number.
+@dataclass(frozen=True)
+class Mask:
+    """The asset of an item that classifies pixels, and how."""
+
+    source: Source
+    rule: MaskRule
+
+
+def band_source(item: pystac.Item, band: str, provider: Provider) -> Source:
+    """Find the asset that holds a band, by asset key, by common name or band name, then by the provider's other names.
 
     Raises:
         SourceError: No asset holds the band; the message lists what the item has.
     """
-    for name in (band, SENTINEL_2_NUMBERS.get(band), SENTINEL_2_NAMES.get(band)):
-        found = name and _find_asset(item, name)
+    others = [name for name, other in provider.aliases.items() if other == band]
+    for name in (band, provider.aliases.get(band), *others):
+        found = name and _find_asset(item, name, provider.resolution)
         if found:
-            key, index = found
-            return _describe(item, key, index)
+            return _describe(item, *found, provider)
     known = ", ".join(key for key, asset in item.assets.items() if _is_raster(asset)) or "none"
     msg = f"expected the band {band!r} in the item {item.id}, found the assets: {known}; name them with --bands"
     raise SourceError(msg)
@@ -89,22 +93,32 @@ def _is_raster(asset: pystac.Asset) -> bool:
     return "tiff" in media or "jp2" in media or (not media and asset.href.lower().endswith((".tif", ".tiff", ".jp2")))
 
 
-def _find_asset(item: pystac.Item, name: str) -> tuple[str, int] | None:
-    """(asset key, band index) of a band name; an asset of this band alone has precedence over a multi-band one."""
+def _find_asset(item: pystac.Item, name: str, resolution: float) -> tuple[str, int] | None:
+    """(asset key, band index) of a band name.
+
+    An asset of this band alone has precedence over a multi-band one, then one whose pixel size is near to `resolution`.
+    """
     if name in item.assets:
         return name, 1
     matches = [
-        (len(bands), key, position + 1)
+        (len(bands), _distance(key, asset, resolution), key, position + 1)
         for key, asset in item.assets.items()
         if _is_raster(asset)
-        for bands in (_bands(asset),)
+        for bands in (_bands(asset) or [{"name": re.sub(r"_\d+m$", "", key)}],)
         for position, entry in enumerate(bands)
         if name in (entry.get("common_name"), entry.get("eo:common_name"), entry.get("name"))
     ]
     if not matches:
         return None
-    _, key, index = min(matches, key=lambda match: match[0])
+    _, _, key, index = min(matches, key=lambda match: match[:2])
     return key, index
+
+
+def _distance(key: str, asset: pystac.Asset, resolution: float) -> float:
+    """How far an asset's pixel size is from a resolution, in octaves: by its key, such as B02_10m, or by its gsd."""
+    suffix = re.search(r"_(\d+)m$", key)
+    side = float(suffix[1]) if suffix else float(asset.extra_fields.get("gsd") or 0.0)
+    return abs(math.log2(side / resolution)) if side > 0 else 0.0
 
 
 def _bands(asset: pystac.Asset) -> list[dict[str, Any]]:
@@ -113,9 +127,8 @@ def _bands(asset: pystac.Asset) -> list[dict[str, Any]]:
     return found
 
 
-def _describe(item: pystac.Item, key: str, index: int) -> Source:
-    """Scale, offset, nodata and type as announced: per band (STAC 1.1), per raster:bands entry, or for the asset."""
-    asset = item.assets[key]
+def announced(asset: pystac.Asset, index: int = 1) -> dict[str, Any]:
+    """Scale, offset, nodata and data_type, as far as announced: for the asset, in raster:bands, per band (STAC 1.1)."""
     facts: dict[str, Any] = {}
     for source in (
         {k.removeprefix("raster:"): v for k, v in asset.extra_fields.items()},
@@ -123,105 +136,82 @@ def _describe(item: pystac.Item, key: str, index: int) -> Source:
         {k.removeprefix("raster:"): v for k, v in _entry(asset.extra_fields.get("bands"), index).items()},
     ):
         facts |= {k: source[k] for k in ("scale", "offset", "nodata", "data_type") if source.get(k) is not None}
-    return Source(
-        href=str(asset.get_absolute_href() or asset.href),
-        index=index,
-        scale=float(facts.get("scale", 1.0 if _baseline(item) is None else QUANTIFICATION)),
-        offset=float(facts.get("offset", 0.0)),
-        nodata=float(facts["nodata"]) if "nodata" in facts else None,
-        dtype=facts.get("data_type"),
-    )
+    return facts
 
 
 def _entry(bands: list[dict[str, Any]] | None, index: int) -> dict[str, Any]:
     return bands[index - 1] if bands and index <= len(bands) else {}
 
 
-def mask_source(item: pystac.Item, wanted: str | None) -> Source | None:
-    """The asset that classifies pixels.
+def _describe(item: pystac.Item, key: str, index: int, provider: Provider, *, forced: bool = True) -> Source:
+    """An asset as the item announces it and, with `forced`, as the provider's table knows better."""
+    asset = item.assets[key]
+    facts = {"scale": 1.0 if baseline_of(item) is None else QUANTIFICATION, "offset": 0.0} | announced(asset, index)
+    known = {"scale": provider.scale, "offset": provider.offset, "nodata": provider.nodata} if forced else {}
+    facts |= {name: value for name, value in known.items() if value is not None}
+    alternate = (asset.extra_fields.get("alternate") or {}).get(provider.alternate or "", {})
+    return Source(
+        href=str(alternate.get("href") or asset.get_absolute_href() or asset.href),
+        index=index,
+        scale=float(facts["scale"]),
+        offset=float(facts["offset"]),
+        nodata=float(facts["nodata"]) if "nodata" in facts else None,
+        dtype=facts.get("data_type"),
+        access=provider.access if provider.access.kind != "none" else None,
+    )
+
+
+def mask_of(item: pystac.Item, provider: Provider, wanted: str | None, valid: tuple[int, ...] | None) -> Mask | None:
+    """The asset that classifies pixels, and its rule; None where the item has none.
 
     Args:
         item: The item.
-        wanted: Asset key; None takes a scene classification if the item has one; 'none' takes no mask.
+        provider: Whose assets and rule are taken.
+        wanted: Asset key to take instead; 'none' takes no mask.
+        valid: Clear values, instead of the provider's rule.
 
     Raises:
         SourceError: The wanted asset is not there.
+        UsageError: An asset of the user's own, without its values.
     """
     if wanted == "none":
         return None
-    for key in MASK_ASSETS if wanted is None else (wanted,):
-        if key in item.assets:
-            return _describe(item, key, 1)
-    if wanted is None:
+    key = next((key for key in ((wanted,) if wanted else provider.mask_assets) if key in item.assets), None)
+    if key is None and wanted is None:
         return None
-    msg = (
-        f"expected the mask asset {wanted!r} in the item {item.id}, found: {', '.join(item.assets)}; "
-        "name one of them with --mask-asset, or say --mask-asset none"
-    )
-    raise SourceError(msg)
-
-
-@dataclass(frozen=True)
-class Radiometry:
-    """How an item's numbers were read, and why.
-
-    Attributes:
-        offset: Offset to add to DN x scale; None: as each band announces.
-        reason: One sentence for the manifest.
-        tested: The pixels decided, for the metadata did not.
-    """
-
-    offset: float | None
-    reason: str
-    tested: bool = False
-
-    def apply(self, source: Source) -> Source:
-        """The source with the decided offset."""
-        return source if self.offset is None else replace(source, offset=self.offset)
-
-
-def decide_offset(item: pystac.Item, announced: Source, first_percentile: Callable[[], float | None]) -> Radiometry:
-    """Decide whether the Sentinel-2 Level-2A offset of -0.1 is still to be applied.
-
-    The flag `earthsearch:boa_offset_applied` true is believed. Where it is false, or where an item of baseline 04.00 or
-    later announces neither flag nor offset, the pixels decide.
-
-    Args:
-        item: The item.
-        announced: One of its bands, as its metadata describe it.
-        first_percentile: Returns the first percentile of the valid DN of the item's blue band over the region, None
-            where it has no valid pixel; called only if needed.
-    """
-    flag = item.properties.get("earthsearch:boa_offset_applied")
-    baseline = _baseline(item)
-    if flag is True:
-        return Radiometry(0.0, "offset already in the numbers (earthsearch:boa_offset_applied)")
-    if baseline is None or (flag is None and announced.offset != 0):
-        return Radiometry(None, f"offset {announced.offset:g} as announced")
-    if baseline < OFFSET_BASELINE:
-        return Radiometry(0.0, f"no offset before baseline 04.00 (this is {baseline:05.2f})")
-    darkest = first_percentile()
-    if darkest is None:
-        return Radiometry(BOA_OFFSET, f"offset {BOA_OFFSET} by baseline {baseline:05.2f}; no valid pixel to test")
-    if darkest >= OFFSET_SHOWS_FROM_DN:
-        return Radiometry(
-            BOA_OFFSET, f"offset {BOA_OFFSET}: tested, first percentile of blue is DN {darkest:.0f}", tested=True
+    if key is None:
+        msg = (
+            f"expected the mask asset {wanted!r} in the item {item.id}, found: {', '.join(item.assets)}; "
+            "name one of them with --mask-asset, or say --mask-asset none"
         )
-    return Radiometry(
-        0.0, f"no offset left to apply: tested, first percentile of blue is DN {darkest:.0f}", tested=True
-    )
+        raise SourceError(msg)
+    rule = MaskRule(values=valid) if valid else provider.mask_rule
+    if rule is None or (valid is None and key not in provider.mask_assets):
+        msg = f"expected --mask-valid with the mask asset {key!r}: the values that are a clear observation"
+        raise UsageError(msg)
+    return Mask(_describe(item, key, 1, provider, forced=False), rule)
 
 
-def _baseline(item: pystac.Item) -> float | None:
-    """The processing baseline of a Sentinel-2 item; None for other satellites, which number otherwise."""
+def baseline_of(item: pystac.Item) -> float | None:
+    """The processing baseline of a Sentinel-2 item, also from its product's name; None if that does not tell either.
+
+    Other satellites have none: their `processing:version` numbers something else.
+    """
     properties = item.properties
     text = properties.get("s2:processing_baseline")
-    if text is None and str(properties.get("platform") or properties.get("constellation")).startswith("sentinel-2"):
-        text = properties.get("processing:version")
+    if text is None and is_sentinel_2(item):
+        name = re.search(r"MSIL2A_\w*?_N(\d{2})(\d{2})_", f"{properties.get('s2:product_uri')} {item.id}")
+        text = properties.get("processing:version") or (f"{name[1]}.{name[2]}" if name else None)
     try:
         return float(str(text))
     except ValueError:
         return None
+
+
+def is_sentinel_2(item: pystac.Item) -> bool:
+    """Whether the item says so: `Sentinel-2A` at some providers, `sentinel-2a` at others."""
+    names = (item.properties.get("platform"), item.properties.get("constellation"))
+    return any(str(name).lower().replace(" ", "-").startswith("sentinel-2") for name in names)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Finding scenes: a STAC API or a static catalog → items that touch the region in the time range.
+"""Finding scenes: a STAC API, a static catalog or a plain folder → items that touch the region in the time range.
 
-The server is only trusted with the collection, the place and the time. Cloud cover is filtered here, because a server
-without the query extension answers with everything or nothing and only a warning.
+The server is only trusted with the collection, the place and the time. Clouds are judged by the masks over the region,
+later on: `eo:cloud_cover` speaks of the whole scene.
 """
 
 from __future__ import annotations
@@ -11,32 +11,26 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pystac
 import pystac_client
-import urllib3
-from pystac_client.stac_api_io import StacApiIO
 from shapely.geometry import shape
 
 from eearth.errors import SourceError, UsageError
+from eearth.events import Report, silent
+from eearth.geo.antimeridian import unwrapped
 from eearth.geo.aoi import Region
-from eearth.manifest import redacted
+from eearth.geo.catalog import address_of, innermost_reason, open_catalog, plain_folder
+from eearth.geo.folder import items_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# urllib3 retries POST only when asked to; without it a search under 30 % HTTP 503 never succeeds.
-RETRY = urllib3.Retry(
-    total=8, backoff_factor=0.25, backoff_max=20, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None
-)
-TIMEOUT_SECONDS = 30
 PAGE = 250
 
 # The filters, last one first, and what a user does where nothing passes.
 REMEDIES = {
-    "cloud": "raise --max-cloud, or give another --datetime",
     "time": "give another --datetime",
     "place": "is the region in the ocean, or are longitude and latitude swapped?",
 }
@@ -65,7 +59,6 @@ class Search:
     collection: str | None
     region: Region
     time: TimeRange
-    max_cloud: float
 
 
 @dataclass(frozen=True)
@@ -126,13 +119,25 @@ def _rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def search(wanted: Search) -> Found:
+def search(wanted: Search, report: Report = silent) -> Found:
     """Find scenes.
+
+    Args:
+        wanted: What to look for. A catalog that is a folder without `catalog.json` or `collection.json` is one of dated
+            GeoTIFFs, and its name is that of the collection.
+        report: Receives a warning about files of such a folder that cannot be used.
 
     Raises:
         SourceError: The catalog is unreachable or is none, the collection is unknown, or nothing is left.
     """
-    catalog = _open(wanted.catalog)
+    folder = plain_folder(wanted.catalog)
+    if folder is not None:
+        name = folder.resolve().name
+        if wanted.collection not in (None, name):
+            msg = f"expected the collection {wanted.collection!r} in {folder}, found a folder of files: {name}"
+            raise SourceError(msg)
+        return _filter(items_of(folder, report), name, wanted)
+    catalog = open_catalog(wanted.catalog)
     if isinstance(catalog, pystac_client.Client) and catalog.conforms_to("ITEM_SEARCH"):
         collection = wanted.collection or DEFAULT_COLLECTION
         _require_collection(catalog, collection)
@@ -142,92 +147,52 @@ def search(wanted: Search) -> Found:
     return _filter(items, collection, wanted)
 
 
-class _StaticIO(StacApiIO):
-    """The client's retries, but plain pystac objects, which a static catalog can be walked with."""
-
-    stac_object_from_dict = pystac.StacIO.stac_object_from_dict
-
-
-def _open(catalog: str) -> pystac.Catalog:
-    """An API as a client that can search; anything else as plain pystac, to be walked."""
-    try:
-        if "://" not in catalog:
-            return _open_static(_file_of(Path(catalog)))
-        opened = _open_static(catalog)
-        if "conformsTo" not in opened.extra_fields:
-            return opened
-        return pystac_client.Client.open(catalog, stac_io=StacApiIO(max_retries=RETRY, timeout=TIMEOUT_SECONDS))
-    except SourceError:
-        raise
-    except Exception as error:  # requests, urllib3, json, pystac: each fails in its own way
-        msg = f"expected a STAC catalog at {redacted(catalog)}, found: {_reason(error)}"
-        raise SourceError(msg) from error
-
-
-def _open_static(href: str) -> pystac.Catalog:
-    opened = pystac.read_file(href, stac_io=_StaticIO(max_retries=RETRY, timeout=TIMEOUT_SECONDS))
-    if not isinstance(opened, pystac.Catalog):
-        msg = f"expected a STAC catalog or collection at {redacted(href)}, found a {type(opened).__name__}"
-        raise SourceError(msg)
-    return opened
-
-
-def _file_of(path: Path) -> str:
-    path = path / "catalog.json" if path.is_dir() else path
-    if not path.is_file():
-        msg = f"expected a STAC catalog, found nothing at {path}: give a URL, or the path of a catalog.json"
-        raise SourceError(msg)
-    return str(path)
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause's first line: what an HTTP library wraps four times says itself only at the bottom."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
-    text = str(error).strip().splitlines()
-    return redacted(text[0] if text else type(error).__name__)[:200]
-
-
-def _address(catalog: pystac.Catalog) -> str:
-    return redacted(str(catalog.self_href))
-
-
 def _require_collection(client: pystac_client.Client, collection: str) -> None:
     try:
         known = sorted(entry.id for entry in client.get_collections())
     except Exception as error:  # the listing is optional in a STAC API; the search will tell
         if "404" in str(error):
             return
-        msg = f"expected the list of collections from {_address(client)}, found: {_reason(error)}"
+        msg = f"expected the list of collections from {address_of(client)}, found: {innermost_reason(error)}"
         raise SourceError(msg) from error
     if collection not in known:
-        msg = f"expected the collection {collection!r} at {_address(client)}, found: {', '.join(known) or 'none'}"
+        msg = f"expected the collection {collection!r} at {address_of(client)}, found: {', '.join(known) or 'none'}"
         raise SourceError(msg)
 
 
 def _ask(client: pystac_client.Client, collection: str, wanted: Search) -> list[pystac.Item]:
-    place = wanted.region.bounds
+    """The items in the region's boxes and the time range; an item that is in two boxes is one item."""
+    boxes = wanted.region.boxes
+    items: dict[str, pystac.Item] = {}
+    anywhen = None
     try:
-        search = client.search(collections=[collection], bbox=place, datetime=wanted.time.text, limit=PAGE)
-        items = list(search.items())
-        if items:
-            return items
-        anywhen = next(client.search(collections=[collection], bbox=place, limit=1).items(), None)
+        for place in boxes:
+            search = client.search(collections=[collection], bbox=place, datetime=wanted.time.text, limit=PAGE)
+            items |= {item.id: item for item in search.items()}
+        for place in () if items else boxes:
+            anywhen = anywhen or next(client.search(collections=[collection], bbox=place, limit=1).items(), None)
     except Exception as error:
-        msg = f"the search at {_address(client)} failed: {_reason(error)}"
+        msg = f"the search at {address_of(client)} failed: {innermost_reason(error)}"
         raise SourceError(msg) from error
+    if not items:
+        raise SourceError(_nothing_found(collection, wanted, anywhen))
+    return list(items.values())
+
+
+def _nothing_found(collection: str, wanted: Search, anywhen: pystac.Item | None) -> str:
+    """Whether there is never anything at this place, or only nothing at this time."""
     if anywhen is None:
-        west, south, east, north = place
-        msg = (
-            f"no scenes: {collection} has nothing at {west:.3f}..{east:.3f} E, {south:.3f}..{north:.3f} N at any time; "
+        places = " and ".join(
+            f"{west:.3f}..{east:.3f} E, {south:.3f}..{north:.3f} N" for west, south, east, north in wanted.region.boxes
+        )
+        return (
+            f"no scenes: {collection} has nothing at {places} at any time; "
             "is the region in the ocean, or are longitude and latitude swapped?"
         )
-    else:
-        msg = (
-            f"no scenes: {collection} covers the region (for instance by {anywhen.id}) but has none in "
-            f"{wanted.time.text}: give another --datetime"
-        )
-    raise SourceError(msg)
+    return (
+        f"no scenes: {collection} covers the region (for instance by {anywhen.id}) but has none in "
+        f"{wanted.time.text}: give another --datetime"
+    )
 
 
 def _walk(catalog: pystac.Catalog, collection: str | None) -> tuple[str, list[pystac.Item]]:
@@ -240,7 +205,7 @@ def _walk(catalog: pystac.Catalog, collection: str | None) -> tuple[str, list[py
     except SourceError:
         raise
     except Exception as error:
-        msg = f"the catalog {_address(catalog)} cannot be walked: {_reason(error)}"
+        msg = f"the catalog {address_of(catalog)} cannot be walked: {innermost_reason(error)}"
         raise SourceError(msg) from error
 
 
@@ -284,13 +249,15 @@ def _remedy(removed: Mapping[str, int]) -> str:
 
 def _unwanted(item: pystac.Item, wanted: Search) -> str | None:
     """The filter that removes the item; None to keep it."""
-    if item.geometry is None or not shape(item.geometry).intersects(wanted.region.geometry):
+    if item.geometry is None or not _touches(item.geometry, wanted.region):
         return "place (outside the region)"
     if not wanted.time.start <= moment_of(item) <= wanted.time.end:
         return f"time (outside {wanted.time.text})"
-    if float(item.properties.get("eo:cloud_cover") or 0.0) > wanted.max_cloud:
-        return f"cloud (eo:cloud_cover above --max-cloud {wanted.max_cloud:g})"
     return None
+
+
+def _touches(geometry: dict[str, Any], region: Region) -> bool:
+    return bool(unwrapped(shape(geometry), region.longitude).intersects(region.geometry))
 
 
 def moment_of(item: pystac.Item) -> datetime:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rasterio.features import geometry_mask
 
+from eearth.config import provider_tables
 from eearth.data.regions import asked_imagery, series_of
 from eearth.errors import ModelError, UsageError
 from eearth.events import Advanced, Finished, Note, Report, Started, silent
 from eearth.geo.aoi import Region, parse_crs, read_region
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import Grid, Window
-from eearth.geo.imagery import plan_imagery, snapped_grid, write_cube
+from eearth.geo.imagery.download import write_cube
+from eearth.geo.imagery.plan import plan_imagery, snapped_grid
 from eearth.geo.labels import LandCoverClass
 from eearth.geo.lattice import Axis, margin_for
 from eearth.geo.products.item import Asset, confidence_asset, landcover_asset, write_item
@@ -138,7 +140,9 @@ def _scenery(workspace: Workspace, region: Region, saved: SavedModel, run: Run, 
             return Scenery(at_hand, grid, offset, fetched=False)
     request = _request(workspace, saved, run.settings)
     lattice = _grid_to_fetch(region, request, at_hand)
-    plan = plan_imagery(region, request, folder=run.scratch, grid=lattice, report=report)
+    plan = plan_imagery(
+        region, request, folder=run.scratch, providers=provider_tables(workspace.root), grid=lattice, report=report
+    )
     write_cube(plan, run.scratch / CUBE, scratch=run.scratch, report=report)
     return Scenery(Cube.open(run.scratch / CUBE), plan.grid, (0, 0), fetched=True)
 
@@ -171,7 +175,7 @@ def _grid_to_fetch(region: Region, request: DownloadSettings, at_hand: Cube | No
     crs = parse_crs(at_hand.grid.crs.to_wkt())
     if region.projected(crs).intersects(at_hand.grid.footprint) or crs == region.utm():
         return at_hand.grid.over(region.projected(crs).bounds)
-    return snapped_grid(region, request) if request.grid == "snap" else None
+    return snapped_grid(region, request, at_hand.grid.resolution[0]) if request.grid == "snap" else None
 
 
 def _tiles(  # noqa: PLR0917 - all are needed, none twice

@@ -14,7 +14,7 @@ from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box, mapp
 
 from eearth.errors import RegionError
 from eearth.events import Event, Warned
-from eearth.geo.aoi import LONLAT, Region, lonlat_footprint, parse_crs, read_region
+from eearth.geo.aoi import LONLAT, Region, footprint_on, lonlat_footprint, parse_crs, read_region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,16 +166,18 @@ BAD: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
         ["expected coordinates of WGS 84 / UTM zone 33N", "give the file its own CRS"],
     ),
     "swapped axes": (_features(_swapped(box(120.1, 14.2, 120.2, 14.3))), ["swapped", "found x 14"]),
-    "antimeridian, past 180": (_features(box(179, -17, 181, -16)), ["antimeridian", "179 to 181", "split it"]),
-    "antimeridian, past -180": (_features(box(-181, -17, -179, -16)), ["antimeridian", "split it"]),
-    "antimeridian, wrapped": (_features(box(-179, -17, 179, -16)), ["antimeridian", "-179 to 179", "split it"]),
-    "antimeridian, two parts": (
-        _features(MultiPolygon([box(179, -17, 180, -16), box(-180, -17, -179, -16)])),
-        ["antimeridian", "split it"],
+    "all around but two degrees": (
+        _features(box(-179, -17, 179, -16)),
+        ["less than 180° wide", "found longitudes -179 to 179", "cut it in two at ±180°"],
     ),
-    "antimeridian, projected": (
-        lambda folder: vector(folder / "r.gpkg", box(800_000, 8e6, 900_000, 8.1e6), crs=32760),
-        ["antimeridian", "split it"],
+    "one ring that jumps at 180°": (
+        _features(Polygon([(179, -17), (-179, -17), (-170, -16), (179, -16)])),
+        ["less than 180° wide", "longitudes beyond 180°"],
+    ),
+    "all around": (_features(box(-180, -60, 180, 80)), ["less than 180° wide", "-180 to 180"]),
+    "around the pole": (
+        lambda folder: vector(folder / "r.gpkg", box(-1e6, -1e6, 2e6, 2e6), crs=3031),
+        ["less than 180° wide"],
     ),
 }
 
@@ -232,3 +234,131 @@ def test_boxes_become_degrees_edges_and_all() -> None:
     assert (south, north) == pytest.approx((lat.min(), lat.max()), abs=1e-2)
     assert footprint.bounds[3] > max(to_lonlat.transform(300_000, 7_400_000)[1], to_lonlat.transform(7e5, 7.4e6)[1])
     assert all(math.isfinite(edge) for edge in footprint.bounds)
+
+
+# --- Across the antimeridian
+
+TAVEUNI = box(179.8, -17.05, 180.2, -16.65)
+WEST, EAST = box(179.8, -17.05, 180, -16.65), box(-180, -17.05, -179.8, -16.65)
+ACROSS: dict[str, tuple[list[BaseGeometry], int]] = {
+    "cut in two": ([MultiPolygon([WEST, EAST])], 4326),
+    "cut in two, the other first": ([MultiPolygon([EAST, WEST])], 4326),
+    "two features": ([EAST, WEST], 4326),
+    "past 180": ([TAVEUNI], 4326),
+    "past -180": ([shapely.transform(TAVEUNI, lambda xy: xy - (360, 0))], 4326),
+    "on another datum": ([TAVEUNI], 4167),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "name"), [*((case, "r.gpkg") for case in ACROSS), *((case, "r.geojson") for case in list(ACROSS)[:5])]
+)
+def test_a_region_across_180_degrees_is_one_shape_however_it_is_written(tmp_path: Path, case: str, name: str) -> None:
+    shapes, epsg = ACROSS[case]
+    path = geojson(tmp_path / name, *shapes) if name == "r.geojson" else vector(tmp_path / name, *shapes, crs=epsg)
+    region = read_region(path)
+    assert isinstance(region.geometry, Polygon)
+    assert region.bounds == pytest.approx((-180.2, -17.05, -179.8, -16.65), abs=1e-4)
+    assert region.geometry.area == pytest.approx(TAVEUNI.area, rel=1e-6)
+    assert region.longitude == pytest.approx(-180, abs=1e-4)
+    west, east = region.boxes
+    assert west == pytest.approx((179.8, -17.05, 180, -16.65), abs=1e-4)
+    assert east == pytest.approx((-180, -17.05, -179.8, -16.65), abs=1e-4)
+    assert (west[2], east[0]) == (180, -180)
+
+
+@pytest.mark.parametrize("epsg", [32760, 32701, 3832, 3460, 3994])
+def test_a_projected_region_across_180_degrees_keeps_its_rectangle(tmp_path: Path, epsg: int) -> None:
+    crs = CRS.from_epsg(epsg)
+    x, y = Transformer.from_crs(LONLAT, crs, always_xy=True).transform(180, -16.8)
+    drawn = box(round(x) - 20_000, round(y) - 10_000, round(x) + 30_000, round(y) + 10_000)
+    region = read_region(vector(tmp_path / "r.gpkg", drawn, crs=epsg))
+    assert region.projected(crs).bounds == pytest.approx(drawn.bounds, abs=5e-3)
+    assert len(region.boxes) == 2
+    assert region.bounds[2] - region.bounds[0] < 1
+    assert -180 <= region.longitude < 180
+
+
+@pytest.mark.parametrize(
+    ("west", "east", "code"), [(179.5, 180.2, 32760), (179.9, 180.5, 32701), (-180.5, -179.9, 32760), (180, 181, 32701)]
+)
+def test_across_180_degrees_the_zone_is_that_of_the_true_centre(
+    tmp_path: Path, west: float, east: float, code: int
+) -> None:
+    region = read_region(geojson(tmp_path / "r.geojson", box(west, -17, east, -16)))
+    zone = CRS.from_epsg(code)
+    assert region.utm() == zone
+    left, bottom, right, top = region.projected(zone).bounds
+    assert (right - left) / 1000 == pytest.approx(111.3 * (east - west) * math.cos(math.radians(16.5)), rel=0.05)
+    assert (top - bottom) / 1000 == pytest.approx(111, rel=0.05)
+
+
+def test_longitudes_from_0_to_360_are_the_usual_ones(tmp_path: Path) -> None:
+    region = read_region(geojson(tmp_path / "r.geojson", box(190, 1, 191, 2)))
+    assert region.bounds == pytest.approx((-170, 1, -169, 2))
+    assert region.boxes == (region.bounds,)
+
+
+def test_islands_on_both_sides_are_one_region(tmp_path: Path) -> None:
+    region = read_region(geojson(tmp_path / "r.geojson", box(-179.5, -18, -179, -17), box(178, -18, 178.5, -17)))
+    assert region.bounds == pytest.approx((178, -18, 181, -17))
+    assert region.geometry.area == pytest.approx(1)
+
+
+def test_a_crs_that_is_cut_inside_the_region_is_refused(tmp_path: Path) -> None:
+    region = read_region(geojson(tmp_path / "r.geojson", TAVEUNI))
+    with pytest.raises(RegionError, match=r"has no place in EPSG:3857: choose another --crs"):
+        region.projected(CRS.from_epsg(3857))
+    west, _, east, _ = region.projected(LONLAT).bounds
+    assert (west, east) == pytest.approx((-180.2, -179.8))
+
+
+# --- Footprints of items on a grid
+
+FOOTPRINTS: dict[str, BaseGeometry] = {
+    "cut in two": MultiPolygon([box(179.5, -17.5, 180, -16.5), box(-180, -17.5, -179.5, -16.5)]),
+    "a ring that jumps": Polygon([(179.5, -17.5), (-179.5, -17.5), (-179.5, -16.5), (179.5, -16.5)]),
+    "past 180": box(179.5, -17.5, 180.5, -16.5),
+    "past -180": box(-180.5, -17.5, -179.5, -16.5),
+}
+
+
+@pytest.mark.parametrize("region_longitude", [-179.9, 179.9, 180.1, 175, -171])
+@pytest.mark.parametrize("epsg", [32760, 32701, 3832, 3460, 4326, 4721, 3994])
+@pytest.mark.parametrize("form", FOOTPRINTS)
+def test_a_footprint_holds_just_the_points_it_should(form: str, epsg: int, region_longitude: float) -> None:
+    crs = CRS.from_epsg(epsg)
+    footprint = footprint_on(FOOTPRINTS[form], crs, region_longitude)
+    rng = np.random.default_rng(1)
+    lon, lat = rng.uniform(178.5, 181.5, 500), rng.uniform(-18.5, -15.5, 500)
+    inside = (np.abs(lon - 180) < 0.5) & (np.abs(lat + 17) < 0.5)
+    x, y = Transformer.from_crs(LONLAT, crs, always_xy=True).transform(lon, lat)
+    if crs.is_geographic:
+        x = region_longitude + (np.asarray(x) - region_longitude + 180) % 360 - 180
+    assert shapely.contains_xy(footprint, x, y).tolist() == inside.tolist()
+    assert inside.sum() > 30
+
+
+@pytest.mark.parametrize("epsg", [32760, 3832, 3857, 4326, 3031, 3035, 3413, 6933])
+@pytest.mark.parametrize("globe", [box(-180, -90, 180, 90), box(-180, -60, 180, 80), box(0, -60, 360, 80)])
+def test_the_footprint_of_a_whole_globe_misses_nothing(epsg: int, globe: BaseGeometry) -> None:
+    crs = CRS.from_epsg(epsg)
+    at = {32760: (179.9, -17), 3832: (-179.9, -17), 3031: (120, -59), 3035: (20, 50), 3413: (-45, 79)}
+    longitude, latitude = at.get(epsg, (100, 14))
+    x, y = Transformer.from_crs(LONLAT, crs, always_xy=True).transform(longitude, latitude)
+    assert footprint_on(globe, crs, longitude).intersects(Point(x, y).buffer(1e-3))
+
+
+def test_a_footprint_across_the_cut_of_the_grids_crs_misses_nothing() -> None:
+    crs = CRS.from_epsg(3857)
+    x, y = Transformer.from_crs(LONLAT, crs, always_xy=True).transform(179.7, -17)
+    for footprint in FOOTPRINTS.values():
+        assert footprint_on(footprint, crs, 179.7).intersects(Point(x, y))
+
+
+def test_a_footprint_elsewhere_is_elsewhere() -> None:
+    crs = CRS.from_epsg(32760)
+    grid = box(800_000, 8_100_000, 850_000, 8_150_000)
+    assert not footprint_on(box(178, -15, 179, -14), crs, 180).intersects(grid)
+    assert not footprint_on(box(0, -17, 1, -16), crs, 180).intersects(grid)
+    assert footprint_on(Polygon(), crs, 180).is_empty

@@ -17,7 +17,6 @@ from eearth.errors import WorkspaceError
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import Grid, Window
 from eearth.geo.providers import COMMON_ENCODING, Encoding
-from eearth.geo.quicklook import clear_counts, draw_quicklook
 from eearth.manifest import folder_digest
 
 if TYPE_CHECKING:
@@ -158,30 +157,3 @@ def test_what_is_no_cube_is_refused(tmp_path: Path, spoil: Any) -> None:
     with pytest.raises(WorkspaceError, match=r"expected a cube at .*: run `eearth download` again") as caught:
         Cube.open(tmp_path / CUBE)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # a picture is no map
-@pytest.mark.parametrize("bands", [["blue", "green", "red"], ["nir"]])
-def test_the_quicklook_shows_the_clearest_date(tmp_path: Path, bands: list[str]) -> None:
-    grid = utm_grid(900, 130)
-    cube = Cube.create(tmp_path / CUBE, grid=grid, bands=bands, times=TIMES, items=["a", "b", "c"], encoding=UNSIGNED)
-    random = np.random.default_rng(1)
-    values = random.integers(1, 9999, (3, len(bands), *grid.shape)).astype(np.uint16)
-    valid = random.random((3, *grid.shape)) < np.array([0.2, 0.9, 0.4])[:, None, None]
-    cube.write(grid.window, values, valid)
-    counts = clear_counts(cube)
-    np.testing.assert_array_equal(counts, valid.sum(axis=0))
-    for name in ("one.png", "two.png"):
-        draw_quicklook(tmp_path / name, cube, counts)
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-    with rasterio.open(tmp_path / "one.png") as picture:
-        assert picture.count == 4
-        assert np.unique(picture.read(1)).size > 50
-
-
-def test_the_quicklook_of_a_cube_without_a_pixel(tmp_path: Path) -> None:
-    cube = Cube.create(
-        tmp_path / CUBE, grid=utm_grid(20, 20), bands=["nir"], times=TIMES, items=["a", "b", "c"], encoding=UNSIGNED
-    )
-    draw_quicklook(tmp_path / "q.png", cube, clear_counts(cube))
-    assert (tmp_path / "q.png").stat().st_size > 1000

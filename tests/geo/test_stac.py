@@ -12,7 +12,7 @@ from loopback.nginx import serve_files
 from shapely.geometry import box, shape
 
 from eearth.errors import SourceError, UsageError
-from eearth.geo import stac
+from eearth.geo import catalog
 from eearth.geo.aoi import Region, read_region
 from eearth.geo.stac import Found, Search, moment_of, parse_time, search
 
@@ -25,11 +25,12 @@ OCEAN = Region(box(-30, 0, -29.9, 0.1), "ocean")
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stac, "RETRY", stac.RETRY.new(total=2, backoff_factor=0.01))
+    monkeypatch.setattr(catalog, "RETRY", catalog.RETRY.new(total=2, backoff_factor=0.01))
+    monkeypatch.setattr(catalog, "FIRST_PAUSE_SECONDS", 0.01)
 
 
-def wanted(catalog: str, region: Region, collection: str | None, when: str, max_cloud: float = 100) -> Search:
-    return Search(catalog, collection, region, parse_time(when), max_cloud)
+def wanted(catalog: str, region: Region, collection: str | None, when: str) -> Search:
+    return Search(catalog, collection, region, parse_time(when))
 
 
 def ids(found: Found) -> list[str]:
@@ -106,14 +107,14 @@ def test_an_item_without_any_time_is_refused() -> None:
 # --- Searches
 
 
-def expected_ids(real_data: Path, site: str, region: Region, when: str, max_cloud: float) -> list[str]:
+def expected_ids(real_data: Path, site: str, region: Region, when: str) -> list[str]:
     """The oracle: the item files, read without any STAC library."""
     start, end = parse_time(when).start.isoformat(), parse_time(when).end.isoformat()
     items = [json.loads(path.read_text()) for path in (real_data / site / "items").glob("*.json")]
     times = {
         item["id"]: item["properties"]["datetime"].replace("Z", "+00:00")
         for item in items
-        if item["properties"]["eo:cloud_cover"] <= max_cloud and shape(item["geometry"]).intersects(region.geometry)
+        if shape(item["geometry"]).intersects(region.geometry)
     }
     return sorted(
         (name for name, moment in times.items() if start <= moment <= end), key=lambda name: (times[name], name)
@@ -122,11 +123,11 @@ def expected_ids(real_data: Path, site: str, region: Region, when: str, max_clou
 
 @pytest.mark.parametrize("source", ["path", "folder", "url", "memory", "pgstac"])
 @pytest.mark.parametrize(
-    ("site", "when", "max_cloud", "count"),
-    [("romania", "2018", 30, 21), ("slovenia", "2015", 100, 5), ("austria", "2023-08-10/2023-08-15", 60, 4)],
+    ("site", "when", "count"),
+    [("romania", "2018", 34), ("slovenia", "2015", 5), ("austria", "2023-08-10/2023-08-15", 6)],
 )
 def test_every_kind_of_catalog_gives_the_same_items(
-    request: pytest.FixtureRequest, real_data: Path, source: str, site: str, *, when: str, max_cloud: float, count: int
+    request: pytest.FixtureRequest, real_data: Path, source: str, site: str, *, when: str, count: int
 ) -> None:
     places = {
         "path": lambda: str(real_data / "catalog.json"),
@@ -136,8 +137,8 @@ def test_every_kind_of_catalog_gives_the_same_items(
         "pgstac": lambda: request.getfixturevalue("pgstac_api"),
     }
     region = read_region(real_data / site / "region.geojson")
-    found = search(wanted(places[source](), region, site, when, max_cloud))
-    expected = expected_ids(real_data, site, region, when, max_cloud)
+    found = search(wanted(places[source](), region, site, when))
+    expected = expected_ids(real_data, site, region, when)
     assert ids(found) == expected
     assert len(found.items) > 0
     assert found.collection == site
@@ -147,30 +148,24 @@ def test_every_kind_of_catalog_gives_the_same_items(
 
 def test_the_report_says_which_filter_removed_how_many(real_data: Path) -> None:
     region = read_region(real_data / "romania" / "region.geojson")
-    found = search(wanted(str(real_data / "catalog.json"), region, "romania", "2018", 30))
-    by_cloud = len(expected_ids(real_data, "romania", region, "2018", 100)) - len(found.items)
+    found = search(wanted(str(real_data / "catalog.json"), region, "romania", "2018"))
     assert found.matched == 140
-    assert found.removed == {
-        "cloud (eo:cloud_cover above --max-cloud 30)": by_cloud,
-        "time (outside 2018-01-01T00:00:00Z/2018-12-31T23:59:59Z)": 140 - by_cloud - len(found.items),
-    }
+    assert found.removed == {"time (outside 2018-01-01T00:00:00Z/2018-12-31T23:59:59Z)": 140 - len(found.items)}
 
 
 def test_a_server_without_extensions_gives_the_same_items(real_data: Path, api_content: Content) -> None:
     region = read_region(real_data / "romania" / "region.geojson")
     with serve_memory(*api_content, extensions=()) as url:
-        assert ids(search(wanted(url, region, "romania", "2018", 30))) == expected_ids(
-            real_data, "romania", region, "2018", 30
-        )
+        assert ids(search(wanted(url, region, "romania", "2018"))) == expected_ids(real_data, "romania", region, "2018")
 
 
 def test_items_without_a_moment(real_data: Path) -> None:
     """The Indian items have a span of five months; they count in its middle."""
     region = read_region(real_data / "india" / "region.geojson")
-    found = search(wanted(str(real_data / "catalog.json"), region, "india", "2022", 100))
+    found = search(wanted(str(real_data / "catalog.json"), region, "india", "2022"))
     assert len(found.items) == 60
     assert {moment_of(item).date() for item in found.items} == {date(2022, 3, 17)}
-    message = message_of(wanted(str(real_data / "catalog.json"), region, "india", "2022-01", 100))
+    message = message_of(wanted(str(real_data / "catalog.json"), region, "india", "2022-01"))
     assert message == (
         "no scenes left of 60 in india; removed: 60 by time (outside 2022-01-01T00:00:00Z/2022-01-31T23:59:59Z); "
         "give another --datetime"
@@ -216,15 +211,6 @@ def test_nothing_at_this_time(real_data: Path, memory_api: str) -> None:
     assert "none in 1999-01-01T00:00:00Z/1999-12-31T23:59:59Z: give another --datetime" in message
 
 
-def test_too_cloudy(real_data: Path, memory_api: str) -> None:
-    region = read_region(real_data / "slovenia" / "region.geojson")
-    message = message_of(wanted(memory_api, region, "slovenia", "2015-07-31", 60))
-    assert message == (
-        "no scenes left of 1 in slovenia; removed: 1 by cloud (eo:cloud_cover above --max-cloud 60); "
-        "raise --max-cloud, or give another --datetime"
-    )
-
-
 def test_inside_the_bounding_box_but_outside_the_region(real_data: Path, memory_api: str) -> None:
     around = read_region(real_data / "slovenia" / "region.geojson").geometry
     ring = Region(around.buffer(1).difference(around.buffer(0.5)), "ring")
@@ -254,7 +240,7 @@ def test_a_server_that_only_answers_503(tmp_path: Path) -> None:
 
 def test_a_server_that_often_answers_503(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A walk of a dozen requests, a third of which fail at first."""
-    monkeypatch.setattr(stac, "RETRY", stac.RETRY.new(backoff_factor=0.01))
+    monkeypatch.setattr(catalog, "RETRY", catalog.RETRY.new(backoff_factor=0.01))
     region = read_region(real_data / "slovenia" / "region.geojson")
     with serve_files(real_data, error_rate=0.3) as url:
         assert len(search(wanted(f"{url}/catalog.json", region, "slovenia", "2015")).items) == 5

@@ -43,9 +43,9 @@ http {{
 """
 
 
-def _faults(error_rate: float, requests_per_second: int | None) -> tuple[str, str]:
+def _faults(error_rate: float, requests_per_second: int | None, *, ranges: bool) -> tuple[str, str]:
     """The directives for the http block and for the location block."""
-    zones, faults = "", ""
+    zones, faults = "", "" if ranges else "max_ranges 0;\n"
     if error_rate >= 1:
         faults += "return 503;"
     elif error_rate > 0:
@@ -64,6 +64,7 @@ def serve_files(
     *,
     error_rate: float = 0.0,
     requests_per_second: int | None = None,
+    ranges: bool = True,
     access_log: Path | None = None,
 ) -> Iterator[str]:
     """Serve a folder over HTTP on a free loopback port; yields the base URL, without a slash at its end.
@@ -72,11 +73,12 @@ def serve_files(
         root: The folder; `<base URL>/a/b.tif` is `root/a/b.tif`.
         error_rate: Share (0..1) of requests answered with 503, drawn independently a request.
         requests_per_second: Above this rate (after a burst of one second's worth) requests are answered with 429.
+        ranges: Whether a part of a file can be asked for; without, every answer is the whole file.
         access_log: A file that gets one line a request: status, method, path, and the Range header or `-`.
     """
     program = find_program("nginx", "nginx-light")
     port = free_port()
-    zones, faults = _faults(error_rate, requests_per_second)
+    zones, faults = _faults(error_rate, requests_per_second, ranges=ranges)
     with tempfile.TemporaryDirectory(prefix="loopback-nginx-") as name:
         folder = Path(name)
         configuration = folder / "nginx.conf"

@@ -92,7 +92,7 @@ def _end(process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
     As long as it is not reaped, its id, which is the group's too, cannot have become somebody else's.
     """
     if process.returncode is None:
-        process.send_signal(stop)
+        os.kill(process.pid, stop)  # the process's own method would reap it if it is dead already
         deadline = time.monotonic() + STOP_SECONDS
         gone = os.WEXITED | os.WNOWAIT | os.WNOHANG
         while os.waitid(os.P_PID, process.pid, gone) is None and time.monotonic() < deadline:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from shapely.geometry import mapping
 
+from eearth.geo.antimeridian import boxes_of, unwrapped
+from eearth.geo.grid import projection_fields
 from eearth.geo.products.prediction import OUTSIDE
 from eearth.manifest import file_digest, write_json
 
@@ -138,12 +140,13 @@ def write_item(
         path: The JSON file, in the assets' folder or above it.
         id: Identifier of the item.
         grid: The map's grid.
-        region: The mapped region, longitude and latitude on WGS 84.
+        region: The mapped region, longitude and latitude on WGS 84; beyond 180° across the antimeridian.
         start: First acquisition; a time without zone is UTC.
         end: Last acquisition.
         assets: Key → file.
         properties: Further item properties.
     """
+    boxes = boxes_of(region.bounds)
     write_json(
         path,
         {
@@ -151,31 +154,19 @@ def write_item(
             "stac_version": "1.1.0",
             "stac_extensions": list(EXTENSIONS),
             "id": id,
-            "geometry": _rounded(mapping(region)),
-            "bbox": _rounded(region.bounds),
+            "geometry": _rounded(mapping(unwrapped(region, 0.0))),
+            "bbox": _rounded((*boxes[0][:2], *boxes[-1][2:])),  # west > east across the antimeridian (RFC 7946)
             "properties": {
                 "datetime": None,
                 "start_datetime": _rfc3339(start),
                 "end_datetime": _rfc3339(end),
-                **_projection(grid),
+                **projection_fields(grid),
                 **properties,
             },
             "links": [],
             "assets": {key: asset.as_dict(path.parent) for key, asset in assets.items()},
         },
     )
-
-
-def _projection(grid: Grid) -> dict[str, Any]:
-    """The grid in the words of the projection extension; a CRS without a code is given as WKT2."""
-    authority = grid.crs.to_authority()
-    return {
-        "proj:code": ":".join(authority) if authority else None,
-        **({} if authority else {"proj:wkt2": grid.crs.to_wkt(version="WKT2_2019")}),
-        "proj:shape": list(grid.shape),
-        "proj:transform": list(grid.transform)[:6],
-        "proj:bbox": list(grid.bounds),
-    }
 
 
 def _rfc3339(time: datetime) -> str:

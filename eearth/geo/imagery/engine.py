@@ -1,0 +1,144 @@
+"""Where jobs are done: by threads of this process, or by the workers of a dask.distributed cluster."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from eearth.errors import SceneError, SourceError, UsageError
+from eearth.geo.imagery.pieces import Job, stop_readers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+T = TypeVar("T")
+
+# Jobs that a cluster is given at a time for each of its threads: one to work on, and the next one.
+JOBS_A_THREAD = 2
+
+CONNECT_SECONDS = 15
+
+# Parameters of glibc's mallopt, from malloc.h. Blocks of this size, such as a piece, go back to the system when freed.
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+MAPPED_BYTES = 4 * 2**20
+
+
+def share_heaps() -> None:
+    """Let all threads use two heaps, and large blocks none; a no-op where the C library is not glibc.
+
+    glibc keeps a heap for each few threads, and raises, as blocks are freed, the size from which one is mapped by
+    itself. Dozens of threads that read megabytes then hold several hundred MB that nobody uses (mallopt(3)).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, 2)
+        mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
+def run_jobs(
+    jobs: Iterable[Job], work: Callable[[Job], T], *, at_once: int, scheduler: str | None
+) -> Iterator[tuple[Job, T | SceneError]]:
+    """Do jobs; yields each with its result, or with the scene that cannot be read, in the order in which they finish.
+
+    Args:
+        jobs: Drawn one by one as there is room, so that what was learned meanwhile may decide which come next.
+        work: What to do.
+        at_once: Jobs that this process does at the same time; bounds its memory.
+        scheduler: Address of a dask scheduler; None does them here.
+
+    Raises:
+        SourceError: The provider or the cluster cannot be reached.
+    """
+    return _on_cluster(jobs, work, scheduler) if scheduler else _here(jobs, work, at_once)
+
+
+def _here(jobs: Iterable[Job], work: Callable[[Job], T], at_once: int) -> Iterator[tuple[Job, T | SceneError]]:
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="piece")
+    running: dict[Future[Any], Job] = {}
+    try:
+        for job in jobs:
+            running[pool.submit(_attempt, work, job)] = job
+            if len(running) >= at_once:
+                yield from _finished(running)
+        while running:
+            yield from _finished(running)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        stop_readers()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(running: dict[Future[Any], Job]) -> Iterator[tuple[Job, Any]]:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        yield running.pop(future), future.result()
+
+
+def _attempt(work: Callable[[Job], T], job: Job) -> T | SceneError:
+    try:
+        return work(job)
+    except SceneError as error:
+        return error
+
+
+def _on_cluster(jobs: Iterable[Job], work: Callable[[Job], T], scheduler: str) -> Iterator[tuple[Job, T | SceneError]]:
+    client = _connected(scheduler)
+    try:
+        from distributed import as_completed
+
+        waiting: Any = as_completed(loop=client.loop)  # type: ignore[no-untyped-call]
+        sent: dict[str, Job] = {}
+        threads = max(1, sum(client.nthreads().values()))
+        for job in jobs:
+            future = client.submit(_attempt, work, job, pure=False)
+            sent[future.key] = job
+            waiting.add(future)
+            if len(sent) >= JOBS_A_THREAD * threads:
+                yield _collected(next(waiting), sent, scheduler)
+        while sent:
+            yield _collected(next(waiting), sent, scheduler)
+    finally:
+        client.close()
+
+
+def _collected(future: Any, sent: dict[str, Job], scheduler: str) -> tuple[Job, Any]:
+    from distributed import KilledWorker
+    from distributed.comm.core import CommClosedError
+
+    try:
+        result = future.result()
+    except (CancelledError, CommClosedError) as error:
+        msg = f"the dask scheduler at {scheduler} is gone: run the same command again when it is back, it continues"
+        raise SourceError(msg) from error
+    except KilledWorker as error:
+        msg = (
+            f"expected workers at {scheduler} that live, found several that died of the same piece: give each more "
+            "memory or fewer threads, and run the same command again, it continues"
+        )
+        raise SourceError(msg) from error
+    future.release()
+    return sent.pop(future.key), result
+
+
+def _connected(scheduler: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        msg = "expected dask.distributed for --scheduler: pip install 'eearth[cluster]'"
+        raise UsageError(msg) from error
+    for name in ("distributed", "distributed.client"):  # they tell in many lines what is raised, too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    client: Any = None
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError) as error:
+        if client is not None:
+            client.close()
+        msg = f"expected a dask scheduler with a worker at {scheduler}, found none: is it running?"
+        raise SourceError(msg) from error
+    return client
