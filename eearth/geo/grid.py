@@ -176,7 +176,7 @@ class Grid:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready description; `from_dict` reads it back."""
         return {
-            "crs": self.crs.to_wkt(),
+            "crs": self.crs.wkt,  # which it remembers
             "transform": list(self.transform)[:6],
             "height": self.height,
             "width": self.width,

@@ -81,7 +81,9 @@ def read_header(source: Source) -> Header:
     return _persistently(source, attempt)
 
 
-def read_onto(source: Source, grid: Grid, resampling: str, *, keep: bool = True) -> Pixels:
+def read_onto(
+    source: Source, grid: Grid, resampling: str, *, keep: bool = True, place: NDArray[Any] | None = None
+) -> Pixels:
     """Read a band onto a grid: its very pixels where the lattices agree, otherwise one warp.
 
     Args:
@@ -89,6 +91,7 @@ def read_onto(source: Source, grid: Grid, resampling: str, *, keep: bool = True)
         grid: Where the pixels are wanted; may reach beyond the file.
         resampling: `nearest` or `bilinear`, used only where the lattices differ.
         keep: The ground beside the grid will be wanted, too: keep what was fetched of it, as far as memory allows.
+        place: (y, x) of the grid, to be overwritten; the pixels are put there if they need no change on the way.
 
     Raises:
         SourceError: The file cannot be read, after several attempts.
@@ -104,7 +107,7 @@ def read_onto(source: Source, grid: Grid, resampling: str, *, keep: bool = True)
         if offset is None:
             with files.opened(source, window, keep=keep) as file:
                 return _read_warped(file, source.index, nodata, grid, resampling)
-        values, mask = _read_window(files, source, window, nodata, keep=keep)
+        values, mask = _read_window(files, source, window, nodata, keep=keep, place=place)
         return _placed(values, mask, window, grid, offset)
 
     return _persistently(source, attempt)
@@ -180,10 +183,10 @@ def _clipped(facts: Facts, top: int, left: int, bottom: int, right: int) -> Wind
 
 
 def _read_window(
-    files: Files, source: Source, window: Window, nodata: float | None, *, keep: bool
+    files: Files, source: Source, window: Window, nodata: float | None, *, keep: bool, place: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """(values, where there is data) of a window of the file, each (y, x)."""
-    values = files.pixels(source, window, keep=keep)
+    values = files.pixels(source, window, keep=keep, place=place)
     if values is not None:
         return values, _is_data(values, nodata)
     with files.opened(source, window, keep=keep) as file:
@@ -249,7 +252,11 @@ def _is_data(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     if values.dtype.kind == "f":
         finite: NDArray[np.bool_] = np.isfinite(values)
         return finite if nodata is None else finite & (values != nodata)
-    return np.ones(values.shape, dtype=bool) if nodata is None else values != nodata
+    if nodata is None:
+        return np.ones(values.shape, dtype=bool)
+    # rasterio gives a float, and to compare whole numbers with one takes six times as long
+    data: NDArray[np.bool_] = values != (int(nodata) if float(nodata).is_integer() else nodata)
+    return data
 
 
 def _persistently(source: Source, attempt: Callable[[Files], T]) -> T:

@@ -106,6 +106,17 @@ def test_two_writes_have_one_digest(tmp_path: Path) -> None:
     assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
 
 
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_files_are_those_that_zarr_would_write(tmp_path: Path, name: str) -> None:
+    values, valid = written(tmp_path / "ours", GRIDS[name])
+    shutil.copytree(tmp_path / "ours", tmp_path / "theirs")
+    cube = Cube.open(tmp_path / "theirs")
+    for array, numbers in ((cube.reflectance, values), (cube.valid, valid)):
+        array[...] = 0
+        array[...] = numbers
+    assert folder_digest(tmp_path / "ours") == folder_digest(tmp_path / "theirs")
+
+
 def test_a_block_written_again_leaves_no_trace(tmp_path: Path) -> None:
     """As after an interruption: the block that was being written holds anything."""
     grid = GRIDS["utm"]

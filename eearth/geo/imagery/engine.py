@@ -21,8 +21,9 @@ JOBS_A_THREAD = 2
 CONNECT_SECONDS = 15
 
 # Parameters of glibc's mallopt, from malloc.h. Blocks of this size, such as a piece, go back to the system when freed.
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
-MAPPED_BYTES = 4 * 2**20
+# Each heap keeps this much for the next tile: memory that comes anew from the system is filled with zeros first.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+MAPPED_BYTES, KEPT_BYTES = 4 * 2**20, 32 * 2**20
 
 
 def share_heaps() -> None:
@@ -35,6 +36,7 @@ def share_heaps() -> None:
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 2)
         mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def run_jobs(

@@ -246,6 +246,8 @@ class _Fetching:
 def inside_region(plan: Plan, block: Window) -> NDArray[np.bool_]:
     """(y, x), True where the region touches a pixel of the block: one pixel at least of any region."""
     grid = plan.grid.crop(block)
+    if plan.area.contains(grid.footprint):  # to draw it would take longer than much of the rest
+        return np.ones(grid.shape, dtype=bool)
     inside: NDArray[np.bool_] = geometry_mask(
         [plan.area], out_shape=grid.shape, transform=grid.transform, invert=True, all_touched=True
     )

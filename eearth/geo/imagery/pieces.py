@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -217,18 +217,21 @@ def _read_scene(part: Part, job: Job) -> tuple[NDArray[Any], NDArray[np.bool_], 
         for source in part.bands:
             forget(source)
         seen = _read_bands(part, job, stored)
-    trusted = np.logical_and.reduce([each for _, each in seen if each is not None]) if part.valid_range else None
-    return stored, np.logical_and.reduce([observed for observed, _ in seen]), trusted
+    trusted = reduce(np.logical_and, [each for _, each in seen if each is not None]) if part.valid_range else None
+    return stored, reduce(np.logical_and, [observed for observed, _ in seen]), trusted
 
 
 def _read_bands(part: Part, job: Job, stored: NDArray[Any]) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_] | None]]:
     """Read every band into its place of `stored` (band, y, x); returns where each is (observed, to be trusted)."""
 
     def read(number: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-        pixels = read_onto(part.bands[number], job.grid, job.resampling, keep=not job.alone)
-        stored[number] = encode(pixels.values, part.bands[number], job.encoding)
+        place = stored[number]
+        pixels = read_onto(part.bands[number], job.grid, job.resampling, keep=not job.alone, place=place)
+        encoded = encode(pixels.values, part.bands[number], job.encoding)
+        if encoded is not place:
+            place[...] = encoded
         if not pixels.observed.all():
-            stored[number][~pixels.observed] = job.encoding.fill
+            place[~pixels.observed] = job.encoding.fill
         if not part.valid_range:
             return pixels.observed, None
         low, high = part.valid_range

@@ -103,8 +103,16 @@ class Files:
             self._facts[source.href] = found
             return found
 
-    def pixels(self, source: Source, window: Window, *, keep: bool) -> NDArray[Any] | None:
+    def pixels(
+        self, source: Source, window: Window, *, keep: bool, place: NDArray[Any] | None = None
+    ) -> NDArray[Any] | None:
         """A window of a file of the commonest form, (y, x); None for any other, which `opened` opens.
+
+        Args:
+            source: The file.
+            window: Which part of it.
+            keep: Another window will want the tiles on the edge of this one.
+            place: Where to put the pixels, if it has their shape and type; else a new array is made.
 
         Raises:
             SourceError: The file cannot be had.
@@ -114,7 +122,10 @@ class Files:
         if header is None or number_type(header) is None:
             return None
         nodata = self.facts(source).nodatavals[source.index - 1]
-        values = np.full((window.height, window.width), nodata or 0, dtype=number_type(header))
+        shape, kind = (window.height, window.width), number_type(header)
+        fits = place is not None and (place.shape, place.dtype) == (shape, kind)
+        values = place if place is not None and fits else np.empty(shape, kind)
+        values.fill(nodata or 0)  # the file may leave tiles out
         with self._lock_of(source.href):  # two pieces side by side: the second one finds their common tiles
             for tiles in self._fetched(source, header, window, keep=keep):
                 with self._decoders:

@@ -152,10 +152,12 @@ class Readings:
         self.holes, self.times = holes, times
         self.counts: Counter[str] = Counter()
 
-    def __call__(self, source: Source, grid: Grid, resampling: str, *, keep: bool = True) -> Pixels:
+    def __call__(
+        self, source: Source, grid: Grid, resampling: str, *, keep: bool = True, place: NDArray[Any] | None = None
+    ) -> Pixels:
         band = source.href.rsplit("-", 1)[-1].removesuffix(".tif")
         self.counts[band] += 1
-        pixels = read_onto(source, grid, resampling, keep=keep)
+        pixels = read_onto(source, grid, resampling, keep=keep, place=place)
         if self.counts[band] <= self.times and band in self.holes:
             pixels.observed.ravel()[: round(self.holes[band] * pixels.observed.size)] = False
         return pixels

@@ -98,6 +98,17 @@ def test_aligned_pixels_are_the_local_files(site: Site, name: str, data: st.Data
     assert_same(site, name, band, grid_at(32633, (row, col), 10, height, width), "nearest")
 
 
+@pytest.mark.parametrize(("name", "row", "used"), [("plain", 30, True), ("sparse", 30, True), ("plain", -30, False)])
+def test_pixels_are_put_into_a_place_that_fits(site: Site, name: str, row: int, *, used: bool) -> None:
+    grid = grid_at(32633, (row, 30), 10, 200, 150)
+    local, remote = site.sources(name, 1)
+    place = np.full(grid.shape, 7, dtype="uint16")
+    pixels, expected = read_onto(remote, grid, "nearest", place=place), read_onto(local, grid, "nearest")
+    assert (pixels.values is place) == used
+    np.testing.assert_array_equal(pixels.observed, expected.observed)
+    np.testing.assert_array_equal(pixels.values[expected.observed], expected.values[expected.observed])
+
+
 @pytest.mark.parametrize("name", FORMS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
