@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
 
 import typer
 
-from eearth.config import Settings, describe, resolve, setting_names, setting_types
+from eearth.config import Settings, describe, launched, resolve, setting_names, setting_types
 from eearth.errors import EearthError, WorkspaceError
 from eearth.settings import SETTINGS
 
@@ -33,6 +33,8 @@ STAGES = {
     "pretrain": "eearth.stages.pretrain",
     "finetune": "eearth.stages.finetune",
     "predict": "eearth.stages.predict",
+    "embed": "eearth.stages.embed",
+    "compare": "eearth.stages.compare",
 }
 
 # typer brings its own copy of click or uses the installed one, by its version: its root of errors is asked of itself.
@@ -50,8 +52,8 @@ app = typer.Typer(
     name="eearth",
     help="From a polygon on a map to a land cover map, by way of Embedding Earth: self-supervised pre-training on "
     "satellite image time series, then few labels.\n\nEach stage writes its artifacts into the workspace and reads "
-    "those of earlier stages: download, rasterize, pretrain, finetune, predict. Every command can be interrupted: the "
-    "same command goes on where it stopped.",
+    "those of earlier stages: download, rasterize, pretrain, finetune, predict, compare. Every command can be "
+    "interrupted: the same command goes on where it stopped.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -129,8 +131,11 @@ def _run_stage(cls: type[Settings], folder: Path, flags: dict[str, Any]) -> None
 
     settings = resolve(cls, flags, folder)
     workspace = Workspace(folder)
+    stage = getattr(import_module(STAGES[cls.stage]), cls.stage)
+    if launched()[0] > 0:  # of several processes that work together, the first one speaks
+        stage(workspace, settings)
+        return
     with Reporter() as report:
-        stage = getattr(import_module(STAGES[cls.stage]), cls.stage)
         manifest: Manifest = stage(workspace, settings, report)
     show_table(_summary(workspace.folder(cls.stage), manifest))
 
@@ -138,7 +143,7 @@ def _run_stage(cls: type[Settings], folder: Path, flags: dict[str, Any]) -> None
 def _summary(folder: Path, manifest: Manifest) -> Any:
     from eearth.events import Table
 
-    rows = [(name, str(value)) for name, value in manifest.figures.items()]
+    rows = [(name, str(value)) for name, value in (manifest.figures | manifest.timings).items()]
     return Table(title=f"{folder}/  ({manifest.seconds:.1f} s)", columns=("", manifest.stage), rows=tuple(rows))
 
 

@@ -26,6 +26,9 @@ SETTINGS_FILE = "eearth.toml"
 # The one table of the file that is no stage's: the user's descriptions of providers.
 PROVIDERS = "providers"
 
+# What torchrun, or a cluster's launcher, tells each of the processes that it starts together.
+LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -135,6 +138,13 @@ def resolve(cls: type[S], flags: Mapping[str, Any], workspace: Path) -> S:
         msg = f"expected a value for {', '.join(missing)}: see `eearth {cls.stage} --help`"
         raise UsageError(msg)
     return cls(**values, origins=origins)
+
+
+def launched() -> tuple[int, int]:
+    """Number of this process among those that a launcher started together, and how many they are; alone: (0, 1)."""
+    if not all(name in os.environ for name in LAUNCHED):
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def _spelled(cls: type[Settings], name: str, origin: str) -> str:

@@ -1,31 +1,27 @@
-"""From a trained network to a land cover map of a region of any size, with memory bounded by one tile."""
+"""From a trained network to the map or the features of a region of any size, with memory bounded by one tile."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
-from eearth.data.series import Chips, Series, join
+from eearth.data.sliding import Sliding, blended
 from eearth.errors import ModelError
 from eearth.geo.grid import Window, tiles_of
-from eearth.geo.lattice import margin_for, patches
+from eearth.geo.lattice import margin_for
 from eearth.geo.products.prediction import MOST_OBSERVATIONS, OUTSIDE, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    import torch
     from torch import nn
 
+    from eearth.data.series import Series
     from eearth.geo.grid import Grid
-    from eearth.geo.lattice import Patch
     from eearth.models.segmentation import LandCoverModel
 
 # Windows for an evaluation: large enough that the margin costs little, small enough for any memory.
@@ -48,71 +44,35 @@ class TilePrediction:
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Reads lattice windows; what of them lies beyond the grid is no observation."""
+class TileFeatures:
+    """One tile of a region's features.
 
-    source: Series
-    bands: Sequence[str] | None
-    dates: NDArray[np.intp] | None
+    Attributes:
+        index: See `TilePrediction`.
+        window: The tile's pixels.
+        features: (feature, y, x); NaN outside the region, and where no clear observation exists.
+    """
 
-    def window(self, window: Window) -> Chips:
-        """One window as a batch of one."""
-        height, width = self.source.shape
-        rows, cols = min(window.height, height - window.row), min(window.width, width - window.col)
-        cut = Window(window.row, window.col, rows, cols)
-        dates = None if self.dates is None else [self.dates]
-        reflectance, valid, day = self.source.chips([cut], dates=dates, bands=self.bands)
-        beyond = (0, window.width - cols, 0, window.height - rows)
-        return Chips(F.pad(reflectance, beyond), F.pad(valid, beyond, value=False), day)
-
-    def batch(self, patches: Sequence[Patch]) -> tuple[Sequence[Patch], Chips]:
-        """Several windows of one size, in one batch."""
-        return patches, join([self.window(patch.window) for patch in patches])
-
-    def batches(self, parts: Sequence[Patch], size: int) -> Iterator[tuple[Sequence[Patch], Chips]]:
-        """All batches in order; the next one is read while the caller works on this one."""
-        groups = (parts[first : first + size] for first in range(0, len(parts), size))
-        with ThreadPoolExecutor(1) as thread:
-            running = (thread.submit(self.batch, group) for group in groups)
-            for current, _following in pairwise(chain(running, [None])):
-                if current is not None:
-                    yield current.result()
-
-    def observations(self, tile: Window) -> NDArray[np.int32]:
-        """(y, x) number of clear observations."""
-        valid = np.asarray(self.source.valid[:, *tile.slices], dtype=bool)
-        used = valid if self.dates is None else valid[self.dates]
-        counts: NDArray[np.int32] = used.sum(axis=0, dtype=np.int32)
-        return counts
+    index: int
+    window: Window
+    features: NDArray[np.float32]
 
 
 def predict_tile(
     model: nn.Module,
     source: Series,
     tile: Window,
-    *,
-    size: int,
-    margin: int,
-    device: torch.device | str,
-    batch: int,
-    bands: Sequence[str] | None = None,
-    dates: NDArray[np.intp] | None = None,
     inside: NDArray[np.bool_] | None = None,
+    **sliding: Unpack[Sliding],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Class probabilities of one tile, blended from the lattice windows that reach into it.
+    """Class probabilities of one tile.
 
     Args:
-        model: Chips → class scores (chip, class, y, x); must stand on `device` and is set to evaluation.
-        source: The region's imagery.
-        tile: The pixels asked for.
-        size: Side of a window in pixels, see `Axis`.
-        margin: Half of the windows' overlap in pixels, see `Axis`.
-        device: Where the network runs.
-        batch: Windows evaluated at once.
-        bands: Bands by name, in the network's order; None for all.
-        dates: Indices of the acquisitions to use; None for all.
-        inside: (y, x) of the tile, True where the map is wanted; windows that only reach other pixels are left out.
-            None: everywhere.
+        model: Chips → class scores (chip, class, y, x); must stand on the device and is set to evaluation.
+        source: See `blended`.
+        tile: See `blended`.
+        inside: See `blended`.
+        **sliding: See `Sliding`.
 
     Returns:
         Probabilities (class, y, x), which sum to 1 wherever the map is wanted, and the number of clear
@@ -121,25 +81,46 @@ def predict_tile(
     Raises:
         ModelError: The network's scores are not finite.
     """
-    reader = _Reader(source, bands, dates)
-    parts = [
-        patch
-        for patch in patches(source.shape, tile, size=size, margin=margin)
-        if inside is None or inside[patch.outer][patch.shares > 0].any()
-    ]
-    blended = torch.zeros((0, tile.height, tile.width), device=device)
     model.eval()
-    with torch.inference_mode():
-        for group, chips in reader.batches(parts, batch):
-            probabilities = model(chips.to(device)).float().softmax(dim=1)
-            if not len(blended):
-                blended = blended.new_zeros((probabilities.shape[1], tile.height, tile.width))
-            for patch, part in zip(group, probabilities, strict=True):
-                blended[:, *patch.outer] += part[:, *patch.inner] * torch.from_numpy(patch.shares).to(device)
-    if not bool(torch.isfinite(blended).all()):
+    probabilities, observations = blended(
+        lambda chips: model(chips).float().softmax(dim=1), source, tile, inside, **sliding
+    )
+    if not np.isfinite(probabilities).all():
         msg = "expected finite class scores, found NaN or infinity: the model is damaged, run `eearth finetune` again"
         raise ModelError(msg)
-    return blended.cpu().numpy(), reader.observations(tile)
+    return probabilities, observations
+
+
+def encode_tile(
+    encoder: nn.Module,
+    source: Series,
+    tile: Window,
+    inside: NDArray[np.bool_] | None = None,
+    **sliding: Unpack[Sliding],
+) -> NDArray[np.float32]:
+    """Features of one tile.
+
+    Args:
+        encoder: Chips → features (chip, feature, y, x); must stand on the device and is set to evaluation.
+        source: See `blended`.
+        tile: See `blended`.
+        inside: See `blended`.
+        **sliding: See `Sliding`.
+
+    Returns:
+        (feature, y, x); NaN where not `inside`, and where no clear observation exists.
+
+    Raises:
+        ModelError: The encoder's features are not finite.
+    """
+    encoder.eval()
+    features, observations = blended(encoder, source, tile, inside, **sliding)
+    if not np.isfinite(features).all():
+        msg = "expected finite features, found NaN or infinity: the encoder is damaged, run `eearth pretrain` again"
+        raise ModelError(msg)
+    unwanted = observations == 0 if inside is None else ~inside | (observations == 0)
+    features[:, unwanted] = np.nan
+    return features
 
 
 def classify(
@@ -181,14 +162,9 @@ def predict_tiles(
     codes: Sequence[int],
     *,
     tile: int,
-    size: int,
-    margin: int,
-    device: torch.device | str,
-    batch: int,
-    bands: Sequence[str] | None = None,
-    dates: NDArray[np.intp] | None = None,
     origin: tuple[int, int] = (0, 0),
     first: int = 0,
+    **sliding: Unpack[Sliding],
 ) -> Iterator[TilePrediction]:
     """Walk over a region tile by tile, in the order of `Grid.windows(tile)`.
 
@@ -199,34 +175,64 @@ def predict_tiles(
         inside: Window → (y, x), True in the region; asked for one tile at a time.
         codes: See `classify`.
         tile: Side of a tile in pixels.
-        size: See `Axis`.
-        margin: See `Axis`.
-        device: See `predict_tile`.
-        batch: See `predict_tile`.
-        bands: See `predict_tile`.
-        dates: See `predict_tile`.
         origin: (row, column) of the map's first pixel in the imagery.
         first: Index of the tile to begin with, for a run that was interrupted.
+        **sliding: See `Sliding`.
 
     Yields:
         Every tile with a pixel in the region; the others are skipped, their indices with them.
     """
+    for index, window, wanted in _wanted_tiles(grid, inside, tile, first):
+        found = predict_tile(model, source, _shifted(window, origin), wanted, **sliding)
+        yield TilePrediction(index, window, classify(*found, wanted, codes))
+
+
+def encode_tiles(
+    encoder: nn.Module,
+    source: Series,
+    grid: Grid,
+    inside: Callable[[Window], NDArray[np.bool_]],
+    *,
+    tile: int,
+    origin: tuple[int, int] = (0, 0),
+    first: int = 0,
+    **sliding: Unpack[Sliding],
+) -> Iterator[TileFeatures]:
+    """Walk over a region as `predict_tiles` does, for the features instead of the classes.
+
+    Args:
+        encoder: See `encode_tile`.
+        source: See `predict_tiles`.
+        grid: See `predict_tiles`.
+        inside: See `predict_tiles`.
+        tile: See `predict_tiles`.
+        origin: See `predict_tiles`.
+        first: See `predict_tiles`.
+        **sliding: See `Sliding`.
+
+    Yields:
+        Every tile with a pixel in the region.
+
+    Raises:
+        ModelError: The encoder's features are not finite.
+    """
+    for index, window, wanted in _wanted_tiles(grid, inside, tile, first):
+        features = encode_tile(encoder, source, _shifted(window, origin), wanted, **sliding)
+        yield TileFeatures(index, window, features)
+
+
+def _wanted_tiles(
+    grid: Grid, inside: Callable[[Window], NDArray[np.bool_]], tile: int, first: int
+) -> Iterator[tuple[int, Window, NDArray[np.bool_]]]:
+    """(index, window, inside) of the tiles with a pixel in the region, from the first that is not done."""
     for index, window in enumerate(grid.windows(tile)):
-        if index < first or not (wanted := inside(window)).any():
-            continue
-        probabilities, observations = predict_tile(
-            model,
-            source,
-            Window(window.row + origin[0], window.col + origin[1], window.height, window.width),
-            size=size,
-            margin=margin,
-            device=device,
-            batch=batch,
-            bands=bands,
-            dates=dates,
-            inside=wanted,
-        )
-        yield TilePrediction(index, window, classify(probabilities, observations, wanted, codes))
+        if index >= first and (wanted := inside(window)).any():
+            yield index, window, wanted
+
+
+def _shifted(window: Window, origin: tuple[int, int]) -> Window:
+    """A window of the map as one of the imagery."""
+    return Window(window.row + origin[0], window.col + origin[1], window.height, window.width)
 
 
 def map_pixels(

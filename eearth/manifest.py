@@ -30,7 +30,7 @@ HASHERS = 8
 FILES_AT_ONCE = 32
 
 # What a rerun may change without anything downstream being different.
-VOLATILE = ("eearth", "seconds", "origins", "paths", "how")
+VOLATILE = ("eearth", "seconds", "timings", "origins", "paths", "how")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ class Manifest:
         outputs: Path inside the stage's folder → sha256.
         seed: Seed of every random draw, None for a stage that draws none.
         seconds: Wall-clock time of the run that finished it.
+        timings: What else was measured of that run, to show.
         figures: Key figures to show, in the order to show them.
         records: Stage-specific provenance, such as what each scene contributed.
     """
@@ -62,6 +63,7 @@ class Manifest:
     outputs: dict[str, str]
     seed: int | None = None
     seconds: float = 0.0
+    timings: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
 

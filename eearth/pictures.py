@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ MARKED_POINTS = 40
 MOST_WRITTEN = 40  # classes above which figures in the cells would make the picture too large to open
 
 
-def _write(figure: Figure, path: Path) -> None:
+def write_png(figure: Figure, path: Path) -> None:
     """Write a PNG without a date or a version in it."""
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
@@ -89,7 +90,7 @@ def draw_confusion(path: Path, confusion: ArrayLike, names: Sequence[str]) -> No
     axes.set_xticks(range(len(columns)), [_wrapped(name) for name in columns], fontsize=8, **PLAIN)
     axes.tick_params(axis="x", rotation=90 if len(columns) > 3 else 0)  # noqa: PLR2004 - more than that collide
     axes.set(xlabel="mapped class", ylabel="reference class (pixels)")
-    _write(figure, path)
+    write_png(figure, path)
 
 
 def _wrapped(name: str) -> str:
@@ -136,4 +137,17 @@ def draw_history(
         if len(keys) > 1:
             axes.legend(frameon=False, fontsize=8)
     stack[-1].set_xlabel(x.replace("_", " "))
-    _write(figure, path)
+    write_png(figure, path)
+
+
+def draw_picture(path: Path, colours: NDArray[np.uint8], least_side: int = 512) -> None:
+    """Write pixels as they are, a small picture with each pixel enlarged.
+
+    Args:
+        path: The PNG file to write.
+        colours: (y, x, 3).
+        least_side: The longer side has at least half as many pixels.
+    """
+    times = max(1, least_side // max(colours.shape[:2]))
+    enlarged = colours.repeat(times, axis=0).repeat(times, axis=1)
+    imsave(path, enlarged, format="png", metadata={"Software": None})  # type: ignore[dict-item]

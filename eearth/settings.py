@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from eearth.config import Settings, setting
+from eearth.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,9 @@ class PretrainSettings(Settings):
     imagery: tuple[Path, ...] = setting(
         (), text="Other workspaces whose imagery to learn from as well.", incidental=True
     )
-    model: str = setting("seasonal-unet", text="Encoder by name.")
+    model: Literal["seasonal-unet", "temporal-attention-unet", "unet3d", "convlstm-unet", "tsvit"] = setting(
+        "seasonal-unet", text="Encoder by name."
+    )
     features: int = setting(64, least=1, text="Length of the feature vector of a pixel.")
     depth: int = setting(
         1, most=2, text="Times the encoder halves the resolution, 0 to 2: less looks less at the surroundings."
@@ -157,9 +160,43 @@ class PretrainSettings(Settings):
     offset: float = setting(0.3, text="Spread of the band offsets of a view, in standard deviations of the band.")
     noise: float = setting(0.3, text="Spread of the noise of a pixel, in standard deviations of the band.")
     drop_band: float = setting(0.2, most=1, text="Chance that a view lacks a band.")
+    objective: Literal["info_nce", "vicreg", "barlow_twins"] = setting(
+        "info_nce", text="What the two views of a pixel are compared by; temperature and exclusion are info_nce's."
+    )
+    momentum: float = setting(
+        0.0,
+        most=1,
+        text="Share that the weights of a second branch, which gives the keys, keep of themselves at each step, such "
+        "as 0.99; 0: one branch gives both views.",
+    )
+    queue: int = setting(0, text="Keys of earlier steps that are negatives as well; needs momentum.")
+    ema: float = setting(
+        0.0,
+        most=1,
+        text="Keep a running average of the encoder's weights, with this share of itself at each step, instead of the "
+        "last ones; 0: the last ones.",
+    )
     shuffle: bool = setting(False, text="Compare unrelated pixels: a control that must lose the gain.")
+    same_dates: bool = setting(False, text="Both views see the same dates: a control without change over time.")
+    identical: bool = setting(False, text="Both views are the same picture: a control without any change.")
+    probe_every: int = setting(
+        25,
+        text="Steps between two looks at the features: alignment, uniformity and, where there are labels, a linear "
+        "probe on validation pixels; 0: never.",
+        incidental=True,
+    )
+    compile: Literal["auto", "off"] = setting(
+        "auto", text="auto: compile the encoder for a GPU where the training is long enough.", incidental=True
+    )
     seed: int = setting(0, text="Seed of the weights and of every draw.")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other."""
+        super().__post_init__()
+        if self.queue and not (self.momentum and self.objective == "info_nce"):
+            msg = f"expected a queue with --momentum and --objective info_nce only, found a queue of {self.queue}"
+            raise UsageError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +263,103 @@ class PredictSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(Settings):
+    """Does pre-training help here? Pre-trained against scratch, a frozen probe and a random forest, with few labels."""
+
+    stage: ClassVar[str] = "compare"
+    budgets: tuple[str, ...] = setting(
+        ("1", "5", "20", "100"),
+        text="Labelled pixels of each class to learn from, or 'all'; a class that has fewer gives all that it has.",
+    )
+    seeds: int | None = setting(
+        None,
+        least=1,
+        text="Repetitions, each with another split, other pixels, weights and draws, the same for all; with "
+        "--precision, the most. Default: 5; with --precision, 20.",
+    )
+    precision: float | None = setting(
+        None,
+        least=0.01,
+        text="Repeat, at least 5 times, until the 95 % interval of pre-trained minus scratch is narrower than this to "
+        "either side, in points of mIoU.",
+    )
+    contenders: tuple[Literal["pretrained", "scratch", "probe", "forest"], ...] = setting(
+        ("pretrained", "scratch", "probe", "forest"), text="Who takes part."
+    )
+    encoder: tuple[Path, ...] = setting(
+        (),
+        text="Other workspaces or encoder files that take part as well, beside this workspace's pretrain/ if it is "
+        "there.",
+        incidental=True,
+    )
+    scratch_rates: tuple[float, ...] = setting(
+        (3e-4, 1e-3, 3e-3), text="Learning rates tried from scratch; the one with the best mean counts."
+    )
+    steps: int | None = setting(None, least=1, text="Training steps. Default: as many as finetune takes by default.")
+    workers: int | None = setting(
+        None, least=1, text="Runs at the same time, each a process. Default: the CPU cores.", incidental=True
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be compared."""
+        super().__post_init__()
+        for budget in self.budgets:
+            if budget != "all" and not (budget.isdecimal() and budget == str(int(budget)) != "0"):
+                msg = f"expected budgets that are whole numbers above 0, or 'all', found {budget!r}"
+                raise UsageError(msg)
+        if min(self.scratch_rates) <= 0:
+            msg = f"expected scratch_rates above 0, found {min(self.scratch_rates):g}"
+            raise UsageError(msg)
+        for name in ("budgets", "contenders", "scratch_rates"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                msg = f"expected each of the {name} once, found {', '.join(map(str, getattr(self, name)))}"
+                raise UsageError(msg)
+        if self.precision is not None and not {"pretrained", "scratch"} <= set(self.contenders):
+            msg = f"expected pretrained and scratch among the contenders with --precision, found {self.contenders}"
+            raise UsageError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedSettings(Settings):
+    """An encoder and a region → the features of every pixel, for a classifier of your own."""
+
+    stage: ClassVar[str] = "embed"
+    region: Path = setting(
+        text="Polygon file that geopandas reads; any region, seen before or not.", argument=True, incidental=True
+    )
+    encoder: Path | None = setting(
+        None,
+        text="Another workspace, its pretrain/ or finetune/, or an encoder or model file. Default: this workspace's "
+        "pretrain/.",
+        incidental=True,
+    )
+    format: Literal["cog", "zarr"] = setting(
+        "cog", text="cog: a cloud-optimised GeoTIFF, one band a feature; zarr: a Zarr store, one variable a feature."
+    )
+    encoding: Literal["float32", "int8"] = setting(
+        "float32", text="int8: a quarter of the size, with a scale and an offset for each feature."
+    )
+    output: Path | None = setting(None, text="Copy the features to this GeoTIFF or Zarr store.", incidental=True)
+    window_size: int = setting(192, least=32, text="Side of the windows that the encoder sees, a multiple of 4.")
+    batch_size: int = setting(2, least=1, text="Windows in the encoder at the same time.", incidental=True)
+    tile_size: int = setting(512, least=64, text="Side of the tiles that are finished one by one.")
+    workers: int = setting(
+        8, least=1, text="Assets read at the same time, where imagery must be fetched.", incidental=True
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)
+
+
 SETTINGS: dict[str, type[Settings]] = {
-    cls.stage: cls for cls in (DownloadSettings, RasterizeSettings, PretrainSettings, FinetuneSettings, PredictSettings)
+    cls.stage: cls
+    for cls in (
+        DownloadSettings,
+        RasterizeSettings,
+        PretrainSettings,
+        FinetuneSettings,
+        PredictSettings,
+        EmbedSettings,
+        CompareSettings,
+    )
 }

@@ -24,6 +24,7 @@ NEEDS = {
     "download": "REGION",
     "rasterize": "LABELS",
     "predict": "REGION",
+    "embed": "REGION",
 }
 
 

@@ -34,12 +34,15 @@ FOLDERS = {
     "pretrain": "pretrain",
     "finetune": "finetune",
     "predict": "map",
+    "embed": "embedding",
+    "compare": "compare",
 }
 
 SHAPEFILE_SIDES = (".dbf", ".prj", ".shx", ".cpg")
 
 PLAN = "plan.json"
 SCRATCH = "scratch"
+LOGS = "logs"
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,22 @@ class Run:
         path.mkdir(exist_ok=True)
         return path
 
-    def finish(self, *, seed: int | None = None, figures: Mapping[str, Any], records: Mapping[str, Any]) -> Manifest:
+    def finish(
+        self,
+        *,
+        seed: int | None = None,
+        figures: Mapping[str, Any],
+        records: Mapping[str, Any],
+        timings: Mapping[str, Any] | None = None,
+    ) -> Manifest:
         """Digest the artifacts and write the manifest; the folder takes its final name when the run's block ends.
 
-        Until the manifest is written, an interruption loses nothing.
+        Until the manifest is written, an interruption loses nothing. Logs hold the time of day: they are no artifact.
 
         Raises:
             WorkspaceError: An earlier stage was made again while this one read it.
         """
-        outputs = output_digests(self.folder, but=(PLAN, SCRATCH))
+        outputs = output_digests(self.folder, but=(PLAN, SCRATCH, LOGS))
         self.check_inputs()
         self.finished = Manifest(
             stage=self.settings.stage,
@@ -103,6 +113,7 @@ class Run:
             outputs=outputs,
             seed=seed,
             seconds=round(time.monotonic() - self.started, 2),
+            timings=dict(timings or {}),
             figures=dict(figures),
             records=dict(records),
         )

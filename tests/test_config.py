@@ -202,8 +202,13 @@ def test_every_setting_has_a_sentence_a_readable_type_and_a_default_that_fits(st
         assert len(text) > 10, item.name
         assert describe(types[item.name]) in {
             "a whole number", "a number", "true or false", "a path", "text", "snap|native", "bilinear|nearest",
-            "auto|cpu|cuda", "full|frozen", "none|monthly", "text, or several separated by commas",
+            "auto|cpu|cuda", "full|frozen", "none|monthly", "cog|zarr", "float32|int8", "auto|off",
+            "info_nce|vicreg|barlow_twins",
+            "seasonal-unet|temporal-attention-unet|unet3d|convlstm-unet|tsvit",
+            "text, or several separated by commas",
             "a whole number, or several separated by commas", "a path, or several separated by commas",
+            "a number, or several separated by commas",
+            "pretrained|scratch|probe|forest, or several separated by commas",
         }  # fmt: skip
         if item.metadata["argument"]:
             assert item.default is dataclasses.MISSING
@@ -217,6 +222,7 @@ def test_where_an_input_lies_is_not_what_is_made() -> None:
     """A workspace or file that was moved is the same input: its content counts, by its digest."""
     locations = {"download": {"region"}, "rasterize": {"labels"}, "pretrain": {"imagery"}}
     locations |= {"finetune": {"also", "encoder"}, "predict": {"region", "model", "output"}}
+    locations |= {"embed": {"region", "encoder", "output"}, "compare": {"encoder"}}
     for stage, names in locations.items():
         assert names <= {n for n, f in SETTINGS[stage].__dataclass_fields__.items() if f.metadata.get("incidental")}
 

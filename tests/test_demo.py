@@ -40,8 +40,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Event]]:
 
 def test_it_makes_every_stage_and_shows_the_comparison(demo: tuple[Path, list[Event]]) -> None:
     folder, heard = demo
-    for name in FOLDERS.values():
-        assert (folder / "workspace" / name / "manifest.json").is_file()
+    for stage in ("download", "rasterize", "pretrain", "finetune", "predict"):
+        assert (folder / "workspace" / FOLDERS[stage] / "manifest.json").is_file()
     tables = [event for event in heard if isinstance(event, Table)]
     assert [row[0] for row in tables[-1].rows] == ["pre-trained", "scratch"]
     assert any(isinstance(event, Note) and "landcover.tif" in event.text for event in heard)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eearth.data.series import Chips, Series, join
-from eearth.data.views import Turn
+from eearth.data.series import Chips, Series
+from eearth.data.views import Turn, View
 from eearth.errors import LabelError
 from eearth.geo.blocks import TRAIN
 from eearth.geo.grid import Window
@@ -135,26 +135,43 @@ class LabelledPixels:
         size = min(size, *(side for region in self.regions for side in region.series.shape), size)
         present = np.flatnonzero(self.counts)
         classes = present[random.permutation(np.arange(chips) % len(present))]
-        drawn = [self._cut(self.places[random.choice(self.by_class[k])], random, bands, size, dates) for k in classes]
-        return LabelledChips(join([one.chips for one in drawn]), torch.cat([one.target for one in drawn]))
+        drawn = [self._choose(self.places[random.choice(self.by_class[k])], random, size, dates) for k in classes]
+        return self._cut(drawn, bands, size)
 
-    def _cut(
-        self, place: NDArray[np.int64], random: np.random.Generator, bands: Sequence[str], size: int, dates: int
-    ) -> LabelledChips:
-        region, at = int(place[0]), place[1:]
-        series, target = self.regions[region].series, self.targets[region]
+    def _choose(self, place: NDArray[np.int64], random: np.random.Generator, size: int, dates: int) -> View:
+        """A window somewhere around a pixel, some of its dates, and a turn."""
+        series = self.regions[int(place[0])].series
         row, col = (
             min(max(0, int(centre) - int(random.integers(size))), side - size)
-            for centre, side in zip(at, series.shape, strict=True)
+            for centre, side in zip(place[1:], series.shape, strict=True)
         )
-        window = Window(row, col, size, size)
-        chips = series.chips([window], [some_dates(len(series.times), dates, random)], bands)
-        turn = Turn.draw(random)
-        labels = torch.from_numpy(target[window.slices].astype(np.int64))[None]
-        labels = labels.masked_fill(~chips.valid.any(dim=1), -1)
-        return LabelledChips(
-            Chips(turn.apply(chips.reflectance), turn.apply(chips.valid), chips.day), turn.apply(labels)
-        )
+        seen = some_dates(len(series.times), dates, random)
+        return View(int(place[0]), Window(row, col, size, size), Turn.draw(random), seen)
+
+    def _cut(self, views: Sequence[View], bands: Sequence[str], size: int) -> LabelledChips:
+        """One batch of windows, written where it is to lie: copies of chips took a quarter of a training on a CPU."""
+        shape = len(views), max(len(view.dates) for view in views)
+        reflectance = np.zeros((*shape, len(bands), size, size), np.float32)
+        valid, day = np.zeros((*shape, size, size), bool), np.zeros(shape, np.float32)
+        target = np.empty((len(views), size, size), np.int64)
+        for i, view in enumerate(views):
+            series, count = self.regions[view.region].series, len(view.dates)
+            raw, seen = series.read_raw(view.window, bands, view.dates)
+            values, clear = reflectance[i, :count], valid[i, :count]
+            values[:], clear[:] = turned(raw, view.turn), turned(seen, view.turn)
+            values *= np.float32(series.scale)
+            values += np.float32(series.offset)
+            values *= clear[:, None]
+            day[i, :count] = series.days[view.dates]
+            target[i] = turned(self.targets[view.region][view.window.slices], view.turn)
+        target[~valid.any(axis=1)] = -1
+        chips = Chips(torch.from_numpy(reflectance), torch.from_numpy(valid), torch.from_numpy(day))
+        return LabelledChips(chips, torch.from_numpy(target))
+
+
+def turned(image: NDArray[Any], turn: Turn) -> NDArray[Any]:
+    """What `Turn.apply` makes of a tensor, as a view of an array (..., y, x)."""
+    return np.rot90(image[..., ::-1] if turn.flip else image, turn.quarters, (-2, -1))
 
 
 def some_dates(count: int, most: int, random: np.random.Generator) -> NDArray[np.intp]:

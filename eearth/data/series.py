@@ -118,14 +118,32 @@ class Series:
         Returns:
             Reflectance (time, band, y, x), 0 where not valid; valid (time, y, x).
         """
-        rows, cols = window.slices
-        valid = np.asarray(self.valid[:, rows, cols], dtype=bool)
-        raw = np.asarray(self.reflectance[:, :, rows, cols])
-        if tuple(bands) != self.bands:
-            raw = raw[:, self.band_index(bands)]
+        raw, valid = self.read_raw(window, bands)
         values = raw.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         values *= valid[:, None]
         return values, valid
+
+    def read_raw(
+        self, window: Window, bands: Sequence[str], dates: NDArray[np.intp] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Some dates of one window, as they are stored.
+
+        Args:
+            window: Inside the series.
+            bands: Bands by name, in the order wanted.
+            dates: Indices of the dates; None for all.
+
+        Returns:
+            Integers (time, band, y, x), any value where not valid; valid (time, y, x).
+        """
+        rows, cols = window.slices
+        valid = np.asarray(self.valid[:, rows, cols], dtype=bool)
+        raw = np.asarray(self.reflectance[:, :, rows, cols])
+        if dates is not None:
+            raw, valid = raw[dates], valid[dates]
+        if tuple(bands) != self.bands:
+            raw = raw[:, self.band_index(bands)]
+        return raw, valid
 
     def chips(
         self,

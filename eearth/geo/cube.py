@@ -10,17 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 from affine import Affine
-from numcodecs import Blosc
 from numpy.typing import NDArray
-from pyproj import CRS
 from rasterio import crs as rasterio_crs
 
 from eearth.errors import WorkspaceError
+from eearth.geo.cf import COMPRESSOR, CONVENTIONS, WHOLE, ZARR_FORMAT, placed, write_axes, write_coordinate, write_crs
 from eearth.geo.grid import Grid, Window
 from eearth.geo.providers import Encoding
 
@@ -33,13 +32,6 @@ CUBE = "cube.zarr"
 # Side of a chunk in pixels. Zarr version 2 with LZ4 reads a 64-pixel chip of all dates 2.5 times faster than version 3
 # with Zstandard, and is the version that the GDAL of today's rasterio wheels reads.
 CHUNK = 64
-ZARR_FORMAT: Literal[2] = 2
-
-# The codec of the pixels, and of what is kept on the way to the cube: several GB/s a core.
-COMPRESSOR = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
-
-# A chunk without data is written like any other: what is not there was lost.
-WHOLE: Any = {"write_empty_chunks": True}
 
 
 @dataclass(frozen=True)
@@ -87,9 +79,9 @@ class Cube:
     ) -> Cube:
         """Create an empty cube: coordinates and CRS are there, the pixels are to be written block by block."""
         root = zarr.create_group(path, zarr_format=ZARR_FORMAT, overwrite=True)
-        root.attrs.update({"Conventions": "CF-1.11", "title": "eearth imagery"})
+        root.attrs.update({"Conventions": CONVENTIONS, "title": "eearth imagery"})
         _write_coordinates(root, grid, bands, times, items)
-        _write_crs(root, grid)
+        write_crs(root, grid)
         _create_arrays(root, grid, (len(times), len(bands)), encoding)
         zarr.consolidate_metadata(root.store, zarr_format=ZARR_FORMAT)
         return cls.open(path)
@@ -187,50 +179,21 @@ def _read_encoding(reflectance: zarr.Array[Any]) -> Encoding:
 def _write_coordinates(
     root: zarr.Group, grid: Grid, bands: Sequence[str], times: Sequence[datetime], items: Sequence[str]
 ) -> None:
-    geographic = grid.crs.is_geographic
-    unit = "degrees" if geographic else "metre"
     seconds = np.array([int(time.astimezone(UTC).timestamp()) for time in times], dtype=np.int64)
-    _coordinate(root, "time", seconds, {
+    write_coordinate(root, "time", seconds, {
         "standard_name": "time", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian",
     })  # fmt: skip
-    _coordinate(root, "band", np.array(bands, dtype=f"<U{max(map(len, bands))}"), {"long_name": "common band name"})
-    _coordinate(root, "y", grid.y(), {
-        "standard_name": "latitude" if geographic else "projection_y_coordinate",
-        "units": f"{unit}_north" if geographic else unit, "axis": "Y",
-    })  # fmt: skip
-    _coordinate(root, "x", grid.x(), {
-        "standard_name": "longitude" if geographic else "projection_x_coordinate",
-        "units": f"{unit}_east" if geographic else unit, "axis": "X",
-    })  # fmt: skip
-    _coordinate(
+    write_coordinate(
+        root, "band", np.array(bands, dtype=f"<U{max(map(len, bands))}"), {"long_name": "common band name"}
+    )
+    write_axes(root, grid)
+    write_coordinate(
         root, "item", np.array(items, dtype=f"<U{max(map(len, items))}"), {"long_name": "STAC item ids"}, "time"
     )
 
 
-def _coordinate(
-    root: zarr.Group, name: str, values: NDArray[Any], attributes: dict[str, Any], dimension: str | None = None
-) -> None:
-    """A one-dimensional variable. No fill value: readers would take a coordinate that equals it for missing."""
-    array = root.create_array(name, shape=values.shape, dtype=values.dtype, chunks=values.shape, fill_value=None)
-    array[...] = values
-    array.attrs.update({"_ARRAY_DIMENSIONS": [dimension or name], **attributes})
-
-
-def _write_crs(root: zarr.Group, grid: Grid) -> None:
-    """The CRS as a CF grid mapping with GDAL's geotransform, which rioxarray reads."""
-    crs = root.create_array("spatial_ref", shape=(), dtype=np.int64, fill_value=None)
-    crs[...] = 0
-    transform = " ".join(repr(number) for number in grid.transform.to_gdal())
-    crs.attrs.update({"_ARRAY_DIMENSIONS": [], **CRS.from_wkt(grid.crs.to_wkt()).to_cf(), "GeoTransform": transform})
-
-
 def _create_arrays(root: zarr.Group, grid: Grid, leading: tuple[int, int], encoding: Encoding) -> None:
-    # `_CRS` is how GDAL's Zarr driver is told; the others read `grid_mapping`.
-    shared: dict[str, Any] = {
-        "coordinates": "item spatial_ref",
-        "grid_mapping": "spatial_ref",
-        "_CRS": {"wkt": grid.crs.to_wkt()},
-    }
+    shared = {"coordinates": "item spatial_ref", **placed(grid)}
     chunk = min(CHUNK, grid.height), min(CHUNK, grid.width)
     reflectance = root.create_array(
         "reflectance",

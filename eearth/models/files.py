@@ -71,12 +71,21 @@ def load_encoder(path: Path) -> Encoder:
     Raises:
         ModelError: The file is missing, corrupt, or not one of ours.
     """
+    return load_described_encoder(path)[0]
+
+
+def load_described_encoder(path: Path) -> tuple[Encoder, SavedModel]:
+    """Read an encoder and what is known of its file.
+
+    Raises:
+        ModelError: See `load_encoder`.
+    """
     saved, tensors = _load(path)
     if saved.kind == "land cover":
-        return load_land_cover(path)[0].encoder
+        return load_land_cover(path)[0].encoder, saved
     encoder = build(**saved.network)
     _fill(encoder, tensors, path)
-    return encoder.eval()
+    return encoder.eval(), saved
 
 
 def load_land_cover(path: Path) -> tuple[LandCoverModel, SavedModel]:

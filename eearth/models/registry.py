@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eearth.errors import ModelError
-from eearth.models.encoder import Encoder
+from eearth.models.convlstm_unet import ConvLSTMUNet
+from eearth.models.seasonal_unet import SeasonalUNet
 from eearth.models.segmentation import LandCoverModel
+from eearth.models.temporal_attention_unet import TemporalAttentionUNet
+from eearth.models.tsvit import TSViT
+from eearth.models.unet3d import UNet3D
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MODELS: dict[str, type[Encoder]] = {Encoder.name: Encoder}
+    from eearth.models.encoder import Encoder
+
+MODELS: dict[str, type[Encoder]] = {
+    model.name: model for model in (SeasonalUNet, TemporalAttentionUNet, UNet3D, ConvLSTMUNet, TSViT)
+}
 
 
 def build(name: str, **config: Any) -> Encoder:

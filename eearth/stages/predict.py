@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rasterio.features import geometry_mask
-
-from eearth.config import provider_tables
-from eearth.data.regions import asked_imagery, series_of
-from eearth.errors import ModelError, UsageError
+from eearth.data.regions import series_of
+from eearth.data.scenery import Scenery, Wish, find_scenery, inside_of
+from eearth.errors import UsageError
 from eearth.events import Advanced, Finished, Note, Report, Started, silent
-from eearth.geo.aoi import Region, parse_crs, read_region
-from eearth.geo.cube import CUBE, Cube
-from eearth.geo.grid import Grid, Window
-from eearth.geo.imagery.download import write_cube
-from eearth.geo.imagery.plan import plan_imagery, snapped_grid
+from eearth.geo.aoi import Region, read_region
 from eearth.geo.labels import LandCoverClass
 from eearth.geo.lattice import Axis, margin_for
 from eearth.geo.products.item import Asset, confidence_asset, landcover_asset, write_item
@@ -27,38 +18,17 @@ from eearth.geo.products.preview import draw_map
 from eearth.geo.products.writer import CONFIDENCE, LANDCOVER, LandCoverWriter
 from eearth.geo.raster import count_values
 from eearth.inference import TilePrediction, predict_tiles
-from eearth.models.files import LAND_COVER, SavedModel, load_land_cover
-from eearth.settings import DownloadSettings
+from eearth.models.files import LAND_COVER, load_land_cover
 from eearth.training.loop import choose_device
-from eearth.workspace import Input, Run, Workspace, file_input
+from eearth.workspace import Input, Workspace, file_input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from numpy.typing import NDArray
-    from shapely.geometry.base import BaseGeometry
 
     from eearth.manifest import Manifest
     from eearth.models.segmentation import LandCoverModel
     from eearth.settings import PredictSettings
-
-
-@dataclass(frozen=True)
-class Scenery:
-    """The imagery under a map.
-
-    Attributes:
-        cube: The imagery.
-        grid: The map's grid, on the cube's pixel lattice.
-        first: (row, column) of the map's first pixel in the cube.
-        fetched: The imagery was fetched for this map, because the workspace's does not cover the region.
-    """
-
-    cube: Cube
-    grid: Grid
-    first: tuple[int, int]
-    fetched: bool
 
 
 def predict(workspace: Workspace, settings: PredictSettings, report: Report = silent) -> Manifest:
@@ -92,8 +62,11 @@ def _run(workspace: Workspace, settings: PredictSettings, region: Region, path: 
         model, saved = load_land_cover(path)
         Axis(1, settings.window_size, margin_for(model.margin))
         classes = tuple(LandCoverClass(**entry) for entry in saved.classes)
-        scenery = _scenery(workspace, region, saved, run, report)
-        tags = _provenance(saved, scenery, settings, run)
+        wish = Wish(model.bands, saved.imagery, "finetune")
+        scenery = find_scenery(workspace, region, wish, settings, scratch=run.scratch, report=report)
+        digest = (run.inputs.get("finetune") or run.inputs["model"]).digest
+        encoder = saved.network["encoder"]["name"]
+        tags = scenery.provenance(wish, model=digest, encoder=encoder, window_size=settings.window_size)
         writer = LandCoverWriter(run.folder, run.scratch, scenery.grid, classes, tags)
         for tile in _tiles(model, scenery, region, settings, writer.done, report):
             writer.write(tile.index, tile.window, tile.prediction)
@@ -129,55 +102,6 @@ def _inputs(workspace: Workspace, settings: PredictSettings, path: Path) -> dict
     return inputs | (workspace.given("download") if workspace.folder("download").is_dir() else {})
 
 
-def _scenery(workspace: Workspace, region: Region, saved: SavedModel, run: Run, report: Report) -> Scenery:
-    """The workspace's imagery if it covers the region, otherwise imagery fetched for this map."""
-    at_hand = None
-    if workspace.folder("download").is_dir():
-        at_hand = Cube.open(workspace.folder("download") / CUBE)
-        grid = at_hand.grid.over(region.projected(parse_crs(at_hand.grid.crs.to_wkt())).bounds)
-        offset = at_hand.grid.offset_of(grid)
-        if offset is not None and _covers(at_hand.grid, grid, offset) and set(at_hand.bands) >= set(_bands(saved)):
-            return Scenery(at_hand, grid, offset, fetched=False)
-    request = _request(workspace, saved, run.settings)
-    lattice = _grid_to_fetch(region, request, at_hand)
-    plan = plan_imagery(
-        region, request, folder=run.scratch, providers=provider_tables(workspace.root), grid=lattice, report=report
-    )
-    write_cube(plan, run.scratch / CUBE, scratch=run.scratch, report=report)
-    return Scenery(Cube.open(run.scratch / CUBE), plan.grid, (0, 0), fetched=True)
-
-
-def _covers(outer: Grid, inner: Grid, offset: tuple[int, int]) -> bool:
-    row, col = offset
-    return row >= 0 and col >= 0 and row + inner.height <= outer.height and col + inner.width <= outer.width
-
-
-def _bands(saved: SavedModel) -> tuple[str, ...]:
-    return tuple(saved.network["encoder"]["bands"])
-
-
-def _request(workspace: Workspace, saved: SavedModel, settings: Any) -> DownloadSettings:
-    """Ask as the workspace's imagery was asked for, or else as the model's was, for the bands of the model."""
-    asked = asked_imagery(workspace) if workspace.folder("download").is_dir() else saved.imagery
-    lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
-    changed = {"region": settings.region, "bands": _bands(saved), "workers": settings.workers}
-    try:
-        return DownloadSettings(**{**asked, **lists, **changed})
-    except TypeError as error:
-        msg = f"expected the model to say how its imagery was asked for, found {sorted(asked)}: fine-tune it again"
-        raise ModelError(msg) from error
-
-
-def _grid_to_fetch(region: Region, request: DownloadSettings, at_hand: Cube | None) -> Grid | None:
-    """The lattice of the imagery at hand where that is near; otherwise what the request says."""
-    if at_hand is None:
-        return None
-    crs = parse_crs(at_hand.grid.crs.to_wkt())
-    if region.projected(crs).intersects(at_hand.grid.footprint) or crs == region.utm():
-        return at_hand.grid.over(region.projected(crs).bounds)
-    return snapped_grid(region, request, at_hand.grid.resolution[0]) if request.grid == "snap" else None
-
-
 def _tiles(  # noqa: PLR0917 - all are needed, none twice
     model: LandCoverModel, scenery: Scenery, region: Region, settings: PredictSettings, done: int, report: Report
 ) -> Iterator[TilePrediction]:
@@ -189,7 +113,7 @@ def _tiles(  # noqa: PLR0917 - all are needed, none twice
         model.to(device),
         series_of(scenery.cube),
         scenery.grid,
-        _inside(region, scenery.grid),
+        inside_of(region, scenery.grid),
         model.classes,
         tile=settings.tile_size,
         size=settings.window_size,
@@ -206,38 +130,8 @@ def _tiles(  # noqa: PLR0917 - all are needed, none twice
     report(Finished(task="map"))
 
 
-def _inside(region: Region, grid: Grid) -> Callable[[Window], NDArray[np.bool_]]:
-    """Window of the map → which of its pixels the region touches; a region smaller than a pixel is that pixel."""
-    shape: BaseGeometry = region.projected(parse_crs(grid.crs.to_wkt()))
-
-    def inside(window: Window) -> NDArray[np.bool_]:
-        part = grid.crop(window)
-        mask: NDArray[np.bool_] = geometry_mask(
-            [shape], out_shape=part.shape, transform=part.transform, all_touched=True, invert=True
-        )
-        return mask
-
-    return inside
-
-
-def _provenance(saved: SavedModel, scenery: Scenery, settings: PredictSettings, run: Run) -> dict[str, str]:
-    model = run.inputs.get("finetune") or run.inputs["model"]
-    return {
-        "SOFTWARE": "eearth",
-        "MODEL": model.digest,
-        "ENCODER": saved.network["encoder"]["name"],
-        "BANDS": ",".join(_bands(saved)),
-        "COLLECTION": str(saved.imagery.get("collection") or ""),
-        "IMAGERY": hashlib.sha256("\n".join(scenery.cube.items).encode()).hexdigest(),
-        "ACQUISITIONS": str(len(scenery.cube.times)),
-        "FIRST_ACQUISITION": str(np.datetime_as_string(scenery.cube.times[0], unit="s")),
-        "LAST_ACQUISITION": str(np.datetime_as_string(scenery.cube.times[-1], unit="s")),
-        "WINDOW": f"{settings.window_size}",
-    }
-
-
 def _write_item(folder: Path, region: Region, scenery: Scenery, classes: tuple[LandCoverClass, ...]) -> None:
-    first, last = (time.astype("datetime64[s]").item() for time in scenery.cube.times[[0, -1]])
+    first, last = scenery.period
     write_item(
         folder / "item.json",
         id=f"{region.name}-landcover",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from eearth.data.chips import LabelledChips, LabelledPixels, choose_labels
-from eearth.data.views import Radiometry, change_radiometry
+from eearth.data.radiometry import Radiometry, change_radiometry
 from eearth.errors import LabelError
 from eearth.events import Advanced, Finished, Report, Started, silent
 from eearth.geo.blocks import VALIDATION
@@ -144,7 +144,8 @@ def _batch(pixels: LabelledPixels, model: LandCoverModel, settings: FinetuneSett
         gain=settings.gain, offset=settings.offset, noise=settings.noise, drop_band=settings.drop_band
     )
     mean, std = model.encoder.mean.cpu(), model.encoder.std.cpu()
-    return batch._replace(chips=change_radiometry(batch.chips, radiometry, mean, std, random))
+    randoms = random.spawn(settings.batch_size)
+    return batch._replace(chips=change_radiometry(batch.chips, radiometry, mean, std, randoms))
 
 
 def _loss(model: LandCoverModel, batch: LabelledChips, weight: torch.Tensor, device: torch.device) -> torch.Tensor:

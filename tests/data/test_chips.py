@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eearth.data.chips import LabelledPixels, LabelledSeries, choose_labels
+from eearth.data.chips import LabelledChips, LabelledPixels, LabelledSeries, choose_labels
 from eearth.data.series import Series
 from eearth.errors import LabelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eearth.data.views import View
 
 
 def labelled(seed: int = 0, height: int = 30, width: int = 24) -> LabelledSeries:
@@ -49,6 +56,40 @@ def test_targets_lie_on_the_imagery_of_their_class() -> None:
     shown = batch.chips.reflectance.amax(1)[:, 0]
     assert bool(known.any(dim=2).any(dim=1).all())
     assert torch.equal(shown[known].long(), codes)
+
+
+class Noted(LabelledPixels):
+    """Remembers what the last batch was cut from."""
+
+    def _cut(self, views: Sequence[View], bands: Sequence[str], size: int) -> LabelledChips:
+        self.views = views
+        return super()._cut(views, bands, size)
+
+
+def test_a_batch_is_the_imagery_turned_and_on_some_dates() -> None:
+    """Against `Series.chips` and `Turn.apply`, window by window; the bands in another order, and with a scale."""
+    random = np.random.default_rng(3)
+    plain = labelled()
+    values = random.integers(0, 5000, (9, 3, *plain.labels.shape)).astype(np.uint16)
+    valid = random.random((9, *plain.labels.shape)) < 0.3
+    dates = np.datetime64("2020-01-01", "ns") + np.arange(9) * np.timedelta64(30, "D")
+    series = Series(values, valid, dates, ("a", "b", "c"), 1e-4, -0.1)
+    one = LabelledSeries(series, plain.labels, plain.split)
+    pixels = Noted([one], [choose_labels(one.labels, one.split, 5, 0)], (3, 7, 200))
+    batch = pixels.draw(np.random.default_rng(5), bands=("c", "a"), chips=8, size=12, dates=4)
+    assert len({view.turn for view in pixels.views}) > 3
+    for i, view in enumerate(pixels.views):
+        expected = series.chips([view.window], [view.dates], ("c", "a"))
+        count = len(view.dates)
+        assert torch.equal(batch.chips.reflectance[i, :count], view.turn.apply(expected.reflectance)[0])
+        assert torch.equal(batch.chips.valid[i, :count], view.turn.apply(expected.valid)[0])
+        assert torch.equal(batch.chips.day[i, :count], expected.day[0])
+        assert not batch.chips.valid[i, count:].any()
+        assert not batch.chips.reflectance[i, count:].any()
+        never = ~batch.chips.valid[i].any(dim=0)
+        assert never.any()
+        target = view.turn.apply(torch.from_numpy(pixels.targets[0][view.window.slices].astype(np.int64)))
+        assert torch.equal(batch.target[i], target.masked_fill(never, -1))
 
 
 def test_classes_are_drawn_alike() -> None:

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eearth.data.radiometry import Radiometry, change_radiometry
 from eearth.data.series import Series
-from eearth.data.views import Radiometry, Turn, change_radiometry, draw_pairs, split_dates
+from eearth.data.views import Turn, draw_pairs, split_dates
 
 TURNS = [Turn(flip, quarters) for flip in (False, True) for quarters in range(4)]
 
@@ -85,10 +86,10 @@ def test_radiometry_keeps_invalid_pixels_zero_and_can_drop_a_band() -> None:
     pairs = draw_pairs([series], np.random.default_rng(0), bands=series.bands, pairs=2, size=8, dates=3, pixels=5)
     mean, std = torch.full((3, 1, 1), 7.0), torch.ones(3, 1, 1)
     strong = Radiometry(gain=0.1, offset=0.1, noise=0.1, drop_band=1.0)
-    changed = change_radiometry(pairs.chips, strong, mean, std, np.random.default_rng(1))
+    changed = change_radiometry(pairs.chips, strong, mean, std, np.random.default_rng(1).spawn(4))
     hidden = ~pairs.chips.valid[:, :, None].expand_as(changed.reflectance)
     assert not changed.reflectance[hidden].any()
     assert bool((changed.reflectance[~hidden] == 7.0).all())
     nothing = Radiometry(gain=0.0, offset=0.0, noise=0.0, drop_band=0.0)
-    same = change_radiometry(pairs.chips, nothing, mean, std, np.random.default_rng(1))
+    same = change_radiometry(pairs.chips, nothing, mean, std, np.random.default_rng(1).spawn(4))
     assert torch.equal(same.reflectance, pairs.chips.reflectance)

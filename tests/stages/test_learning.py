@@ -155,6 +155,7 @@ def test_pretraining_killed_and_rerun_gives_the_same_weights(workspace: Workspac
     assert subprocess.run(words, env=environment, capture_output=True, check=False).returncode == 0
     whole = tmp_path / "whole"
     shutil.copytree(workspace.folder("download"), whole / "imagery")
+    shutil.copytree(workspace.folder("rasterize"), whole / "labels")
     assert subprocess.run([*words, "-w", str(whole)], env=environment, capture_output=True, check=False).returncode == 0
     assert Workspace(whole).require("pretrain").outputs == workspace.require("pretrain").outputs
 

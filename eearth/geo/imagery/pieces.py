@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eearth.errors import SceneError, SourceError, UnreachableError
-from eearth.geo.cube import CHUNK, COMPRESSOR
+from eearth.geo.cf import COMPRESSOR
+from eearth.geo.cube import CHUNK
 from eearth.geo.grid import Grid, Window, tiles_of
 from eearth.geo.imagery.archive import packed
 from eearth.geo.providers import Encoding, Mask, Source

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eearth.geo.cube import COMPRESSOR
+from eearth.geo.cf import COMPRESSOR
 from eearth.geo.imagery.archive import Archive, DamagedError, packed
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The map as a STAC Item, so that catalogues and programs find it, place it and read its legend."""
+"""A map, or features, as a STAC Item, so that catalogues and programs find it, place it and read its legend."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from shapely.geometry import mapping
 from eearth.geo.antimeridian import boxes_of, unwrapped
 from eearth.geo.grid import projection_fields
 from eearth.geo.products.prediction import OUTSIDE
+from eearth.geo.products.quantisation import NODATA
 from eearth.manifest import file_digest, write_json
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
     from eearth.geo.grid import Grid
     from eearth.geo.products.prediction import MapClass
+    from eearth.geo.products.quantisation import Int8
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+ZARR = "application/vnd.zarr; version=2"
 
 # The versions that today's readers (pystac 1.15, odc-stac 0.5) take pixel type and nodata value from.
 EXTENSIONS = (
@@ -70,10 +73,16 @@ class Asset:
             "title": self.title,
             "type": self.media_type,
             "roles": list(self.roles),
-            "file:size": self.path.stat().st_size,
-            "file:checksum": MULTIHASH_SHA256 + file_digest(self.path),
+            **_file_facts(self.path),
             **self.fields,
         }
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    """Size and checksum of a file; a Zarr store is a folder, for which the file extension has no words."""
+    if path.is_dir():
+        return {}
+    return {"file:size": path.stat().st_size, "file:checksum": MULTIHASH_SHA256 + file_digest(path)}
 
 
 def landcover_asset(path: Path, grid: Grid, classes: Sequence[MapClass]) -> Asset:
@@ -99,6 +108,16 @@ def confidence_asset(path: Path, grid: Grid) -> Asset:
     return Asset(path, title, COG, ("metadata", "confidence"), _bands(bands, grid))
 
 
+def features_asset(path: Path, grid: Grid, names: Sequence[str], code: Int8 | None) -> Asset:
+    """Features, as `FeatureWriter` leaves them: float32 (`code` None), or 8-bit integers."""
+    kind = {"data_type": "float32", "nodata": "nan"} if code is None else {"data_type": "int8", "nodata": NODATA}
+    bands = [_band(name, f"Feature {index} of the encoder", **kind) for index, name in enumerate(names)]
+    if code is not None:
+        for band, scale, offset in zip(bands, code.scale.tolist(), code.offset.tolist(), strict=True):
+            band |= {"raster:scale": scale, "raster:offset": offset}
+    return Asset(path, "Features of every pixel", ZARR if path.is_dir() else COG, ("data",), _bands(bands, grid))
+
+
 def _band(name: str, description: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "description": description, "data_type": "uint8", **fields}
 
@@ -106,8 +125,8 @@ def _band(name: str, description: str, **fields: Any) -> dict[str, Any]:
 def _bands(bands: Sequence[dict[str, Any]], grid: Grid) -> dict[str, Any]:
     """Bands in the words of STAC 1.1, and of the raster extension before it, which more programs read."""
     placed = {"sampling": "area", "spatial_resolution": round(grid.pixel_metres, 6)}
-    shared = ("data_type", "nodata", "unit")
-    older = [{key: band[key] for key in shared if key in band} | placed for band in bands]
+    shared = ("data_type", "nodata", "unit", "raster:scale", "raster:offset")
+    older = [{key.removeprefix("raster:"): band[key] for key in shared if key in band} | placed for band in bands]
     return {"bands": list(bands), "raster:bands": older}
 
 

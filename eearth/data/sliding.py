@@ -1,0 +1,123 @@
+"""A network slid over imagery in overlapping windows, and what it gives blended into one tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from eearth.data.series import Chips, Series, join
+from eearth.geo.grid import Window
+from eearth.geo.lattice import patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from eearth.geo.lattice import Patch
+
+
+class Sliding(TypedDict):
+    """How a network is slid over imagery.
+
+    Attributes:
+        size: Side of a window in pixels, see `Axis`.
+        margin: Half of the windows' overlap in pixels, see `Axis`.
+        device: Where the network runs.
+        batch: Windows evaluated at once.
+        bands: Bands by name, in the network's order; None for all.
+        dates: Indices of the acquisitions to use; None for all.
+    """
+
+    size: int
+    margin: int
+    device: torch.device | str
+    batch: int
+    bands: NotRequired[Sequence[str] | None]
+    dates: NotRequired[NDArray[np.intp] | None]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads lattice windows; what of them lies beyond the grid is no observation."""
+
+    source: Series
+    bands: Sequence[str] | None
+    dates: NDArray[np.intp] | None
+
+    def window(self, window: Window) -> Chips:
+        """One window as a batch of one."""
+        height, width = self.source.shape
+        rows, cols = min(window.height, height - window.row), min(window.width, width - window.col)
+        cut = Window(window.row, window.col, rows, cols)
+        dates = None if self.dates is None else [self.dates]
+        reflectance, valid, day = self.source.chips([cut], dates=dates, bands=self.bands)
+        beyond = (0, window.width - cols, 0, window.height - rows)
+        return Chips(F.pad(reflectance, beyond), F.pad(valid, beyond, value=False), day)
+
+    def batch(self, patches: Sequence[Patch]) -> tuple[Sequence[Patch], Chips]:
+        """Several windows of one size, in one batch."""
+        return patches, join([self.window(patch.window) for patch in patches])
+
+    def batches(self, parts: Sequence[Patch], size: int) -> Iterator[tuple[Sequence[Patch], Chips]]:
+        """All batches in order; the next one is read while the caller works on this one."""
+        groups = (parts[first : first + size] for first in range(0, len(parts), size))
+        with ThreadPoolExecutor(1) as thread:
+            running = (thread.submit(self.batch, group) for group in groups)
+            for current, _following in pairwise(chain(running, [None])):
+                if current is not None:
+                    yield current.result()
+
+    def observations(self, tile: Window) -> NDArray[np.int32]:
+        """(y, x) number of clear observations."""
+        valid = np.asarray(self.source.valid[:, *tile.slices], dtype=bool)
+        used = valid if self.dates is None else valid[self.dates]
+        counts: NDArray[np.int32] = used.sum(axis=0, dtype=np.int32)
+        return counts
+
+
+def blended(
+    network: Callable[[Chips], Tensor],
+    source: Series,
+    tile: Window,
+    inside: NDArray[np.bool_] | None = None,
+    **sliding: Unpack[Sliding],
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """What a network gives for one tile, blended from the lattice windows that reach into it.
+
+    Args:
+        network: Chips → (chip, channel, y, x); must stand on the device.
+        source: The region's imagery.
+        tile: The pixels asked for.
+        inside: (y, x) of the tile, True where the result is wanted; windows that only reach other pixels are left out.
+            None: everywhere.
+        **sliding: See `Sliding`.
+
+    Returns:
+        (channel, y, x), and the number of clear observations (y, x). There is no channel at all where `inside` is
+        nowhere True.
+    """
+    reader = _Reader(source, sliding.get("bands"), sliding.get("dates"))
+    parts = [
+        patch
+        for patch in patches(source.shape, tile, size=sliding["size"], margin=sliding["margin"])
+        if inside is None or inside[patch.outer][patch.shares > 0].any()
+    ]
+    device = sliding["device"]
+    result = torch.zeros((0, tile.height, tile.width), device=device)
+    with torch.inference_mode():
+        for group, chips in reader.batches(parts, sliding["batch"]):
+            given = network(chips.to(device)).float()
+            if not len(result):
+                result = result.new_zeros((given.shape[1], tile.height, tile.width))
+            for patch, part in zip(group, given, strict=True):
+                result[:, *patch.outer] += part[:, *patch.inner] * torch.from_numpy(patch.shares).to(device)
+    return result.cpu().numpy(), reader.observations(tile)

@@ -1,0 +1,187 @@
+"""Parts that several encoders share: the year, means over dates, and the two halves of a U-Net.
+
+U-Nets halve by averaging and double by repeating, and have one convolution of 3 × 3 a level on either way, so that what
+a pixel depends on is known exactly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Mean length of a year in the Gregorian calendar.
+DAYS_IN_YEAR = 365.2425
+
+# Multiples of the year's frequency that attention knows: the shortest period is six weeks.
+HARMONICS = 8
+
+
+def harmonics(day: Tensor, count: int) -> Tensor:
+    """Cosines, then sines, of the first multiples of the day's angle in the year.
+
+    The sinusoids of Vaswani et al. (2017, arXiv 1706.03762), but with periods that divide the year, so that the last
+    day of December lies beside the first of January.
+
+    Args:
+        day: (...), day of the year.
+        count: Number of multiples.
+
+    Returns:
+        (..., 2 * count) float32.
+    """
+    angle = day.float()[..., None] * (2 * math.pi / DAYS_IN_YEAR) * torch.arange(1, count + 1, device=day.device)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class SeasonScores(nn.Linear):
+    """Attention scores of dates by their day alone, a linear map of the day's harmonics.
+
+    With random weights all heads would average over the whole year and lose the season. So each starts at its own part
+    of the year: a von Mises density in the day, which is what the first harmonic gives.
+
+    Args:
+        heads: Number of scores, at first spread evenly over the year, with half their distance as standard deviation.
+    """
+
+    def __init__(self, heads: int) -> None:
+        """Zero but for the first harmonic."""
+        super().__init__(2 * HARMONICS, heads, bias=False)
+        centre = 2 * math.pi * (torch.arange(heads) + 0.5) / heads
+        sharpness = (heads / math.pi) ** 2
+        with torch.no_grad():
+            self.weight.zero_()
+            self.weight[:, 0] = sharpness * centre.cos()
+            self.weight[:, HARMONICS] = sharpness * centre.sin()
+
+    def forward(self, day: Tensor) -> Tensor:
+        """(chip, time) → (chip, time, head)."""
+        return super().forward(harmonics(day, HARMONICS))
+
+
+def composite(weights: Tensor, values: Tensor, clear: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted means over the clear dates, in float32 under autocast too.
+
+    Args:
+        weights: (chip, slot, time), how much a date counts in each slot, not below 0.
+        values: (chip, time, band, y, x), any finite value where not clear.
+        clear: (chip, time, y, x), weight of each observation; 0 where not valid.
+
+    Returns:
+        The means (chip, slot, band, y, x), 0 where nothing counts, and the sums of the weights (chip, slot, y, x).
+    """
+    chips, times, bands, height, width = values.shape
+    with torch.autocast(values.device.type, enabled=False):
+        total = torch.bmm(weights, (values * clear[:, :, None]).reshape(chips, times, -1).float())
+        weight = torch.bmm(weights, clear.reshape(chips, times, -1).float()).reshape(chips, -1, height, width)
+    total = total.reshape(chips, -1, bands, height, width)
+    return total / torch.where(weight > 0, weight, 1.0)[:, :, None], weight
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean over the dates of (chip, time, channel, y, x) under weights of a shape that fits; 0 where all are 0."""
+    total = weights.sum(dim=1)
+    return (values * weights).sum(dim=1) / torch.where(total > 0, total, 1.0)
+
+
+def date_images(values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
+    """What a network that looks at one date at a time sees: the bands, the mask, and the time of the year.
+
+    Args:
+        values: (chip, time, band, y, x), 0 where not valid.
+        clear: (chip, time, y, x).
+        day: (chip, time), day of the year.
+
+    Returns:
+        (chip * time, band + 3, y, x), 0 where not valid.
+    """
+    season = harmonics(day, 1)[..., None, None] * clear[:, :, None]
+    images = torch.cat([values, clear[:, :, None], season], dim=2).flatten(0, 1)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def by_date(images: Tensor, day: Tensor) -> Tensor:
+    """(chip * time, ...) → (chip, time, ...), as `day` (chip, time) has them."""
+    return images.reshape(*day.shape[:2], *images.shape[1:])
+
+
+def halved(clear: Tensor, depth: int) -> list[Tensor]:
+    """Clear share of each pixel at each level, finest first: `depth + 1` tensors (chip, time, y, x)."""
+    return [F.avg_pool2d(clear, 1 << level) if level else clear for level in range(depth + 1)]
+
+
+class PixelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel of (chip, channel, ..., y, x)."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own name)
+        """Normalise each pixel by itself."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+def convolution(channels: int) -> nn.Sequential:
+    """The one convolution of a level, with what follows it."""
+    return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), PixelNorm(channels), nn.GELU())
+
+
+def unet_reach(depth: int, convolutions: int = 1) -> int:
+    """Farthest pixel, in rows or columns, that a pixel of a U-Net's output depends on.
+
+    A 3 × 3 convolution at level l reaches 2**l pixels: there are as many on the way down as on the way up on each level
+    but the lowest; pooling and nearest-neighbour upsampling reach to the edge of a block.
+
+    Args:
+        depth: Times the resolution is halved.
+        convolutions: 3 × 3 convolutions of a level on either way.
+    """
+    low = 1 << depth
+    return convolutions * (sum(2 << level for level in range(depth)) + low) + (low - 1)
+
+
+class Descent(nn.Module):
+    """The way down of a U-Net.
+
+    Args:
+        channels: Channels of the input.
+        hidden: Channels of every level.
+        depth: Times the resolution is halved.
+    """
+
+    def __init__(self, channels: int, hidden: int, depth: int) -> None:
+        """One residual convolution a level."""
+        super().__init__()
+        self.enter = nn.Conv2d(channels, hidden, 1)
+        self.blocks = nn.ModuleList(convolution(hidden) for _ in range(depth + 1))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(image, channel, y, x) → the levels, finest first; y and x are multiples of 2**depth."""
+        levels: list[Tensor] = []
+        hidden = self.enter(images)
+        for block in self.blocks:
+            hidden = F.avg_pool2d(hidden, 2) if levels else hidden
+            hidden = hidden + block(hidden)
+            levels.append(hidden)
+        return levels
+
+
+class Ascent(nn.Module):
+    """The way up of a U-Net.
+
+    Args:
+        hidden: Channels of every level.
+        depth: Times the resolution is doubled.
+    """
+
+    def __init__(self, hidden: int, depth: int) -> None:
+        """One residual convolution a level."""
+        super().__init__()
+        self.blocks = nn.ModuleList(convolution(hidden) for _ in range(depth))
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """The levels (chip, channel, y, x), finest first → the finest, with all coarser ones in it."""
+        hidden = levels[-1]
+        for block, finer in zip(self.blocks, reversed(levels[:-1]), strict=True):
+            hidden = F.interpolate(hidden, scale_factor=2.0, mode="nearest") + finer
+            hidden = hidden + block(hidden)
+        return hidden
