@@ -75,7 +75,6 @@ def test_how_it_is_watched_and_timed_changes_nothing(trained: Workspace) -> None
 
 
 def test_tensorboard_shows_every_row(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     workspace = field_workspace(tmp_path)
