@@ -52,8 +52,8 @@ app = typer.Typer(
     name="eearth",
     help="From a polygon on a map to a land cover map, by way of Embedding Earth: self-supervised pre-training on "
     "satellite image time series, then few labels.\n\nEach stage writes its artifacts into the workspace and reads "
-    "those of earlier stages: download, rasterize, pretrain, finetune, predict, compare. Every command can be "
-    "interrupted: the same command goes on where it stopped.",
+    "those of earlier stages: download, rasterize, pretrain, finetune, predict; embed and compare beside them. Every "
+    "command can be interrupted: the same command goes on where it stopped.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
