@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eearth.data.sliding import Sliding, blended
 from eearth.errors import ModelError
+from eearth.events import Advanced, Finished, Report, Started
 from eearth.geo.grid import Window, tiles_of
 from eearth.geo.lattice import margin_for
 from eearth.geo.products.prediction import MOST_OBSERVATIONS, OUTSIDE, Prediction
@@ -56,6 +57,9 @@ class TileFeatures:
     index: int
     window: Window
     features: NDArray[np.float32]
+
+
+Tile = TypeVar("Tile", TilePrediction, TileFeatures)
 
 
 def predict_tile(
@@ -219,6 +223,24 @@ def encode_tiles(
     for index, window, wanted in _wanted_tiles(grid, inside, tile, first):
         features = encode_tile(encoder, source, _shifted(window, origin), wanted, **sliding)
         yield TileFeatures(index, window, features)
+
+
+def told(tiles: Iterator[Tile], task: str, total: int, done: int, report: Report) -> Iterator[Tile]:
+    """The same tiles; each is reported when the next is asked for, which is when it has been written.
+
+    Args:
+        tiles: In the order of their indices.
+        task: Of the progress.
+        total: Tiles of the grid.
+        done: Those that an interrupted run has done.
+        report: Receives progress.
+    """
+    report(Started(task=task, total=total, unit="tiles", done=done))
+    for tile in tiles:
+        yield tile
+        report(Advanced(task=task, steps=tile.index + 1 - done))
+        done = tile.index + 1
+    report(Finished(task=task))
 
 
 def _wanted_tiles(

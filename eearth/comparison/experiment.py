@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from eearth.comparison.classifiers import forest, probe
+from eearth.classifiers import forest, probe
 from eearth.comparison.contenders import FOREST, PROBE, Contender, Outcome, Task, pixels_of
 from eearth.comparison.features import encoded, monthly_medians
 from eearth.data.chips import LabelledSeries, choose_labels

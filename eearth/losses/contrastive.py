@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from eearth.losses.exponentials import LARGEST_LOGIT, exponential_sums
+from eearth.losses.exponentials import exponential_sums, number_type
 from eearth.losses.places import Places
 from eearth.losses.precision import widened
 
@@ -71,15 +71,6 @@ def info_nce(
     # log(exp(p) + Σ exp(n)) − p, without the cancellation.
     total = torch.stack([torch.log1p(negative / positive).sum() for negative in negatives]).sum()
     return (total / (2 * len(first))).to(least)
-
-
-def number_type(least: torch.dtype, temperature: float) -> torch.dtype:
-    """The first type, from `least` on, that holds exponentials of cosines divided by the temperature."""
-    for kind in dict.fromkeys((least, torch.float64)):
-        if 1 / temperature <= LARGEST_LOGIT[kind]:
-            return kind
-    msg = f"expected a temperature of at least 1/{LARGEST_LOGIT[torch.float64]:.0f}, found {temperature}"
-    raise ValueError(msg)
 
 
 def _negatives(

@@ -25,6 +25,15 @@ CPU_SIDE, GPU_SIDE = 512, 8192
 LARGEST_LOGIT = {torch.float32: 30.0, torch.float64: 300.0}
 
 
+def number_type(least: torch.dtype, temperature: float) -> torch.dtype:
+    """The first type, from `least` on, that holds exponentials of cosines divided by the temperature."""
+    for kind in dict.fromkeys((least, torch.float64)):
+        if 1 / temperature <= LARGEST_LOGIT[kind]:
+            return kind
+    msg = f"expected a temperature of at least 1/{LARGEST_LOGIT[torch.float64]:.0f}, found {temperature}"
+    raise ValueError(msg)
+
+
 def exponential_sums(
     query: Tensor,
     key: Tensor,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from eearth.losses.exponentials import LARGEST_LOGIT, exponential_sums
+from eearth.losses.exponentials import exponential_sums, number_type
 from eearth.losses.places import Places
 
 if TYPE_CHECKING:
@@ -40,13 +40,16 @@ def key_nce(
 
     Returns:
         Scalar; 0 if there is no pixel.
+
+    Raises:
+        ValueError: τ is below 1/300.
     """
     if len(query) == 0:
         return query.sum() * 0.0
     keys, places = (
         torch.cat([now, then]) for now, then in zip((key, place), past or (key[:0], place[:0]), strict=True)
     )
-    kind = torch.float32 if 1 / temperature <= LARGEST_LOGIT[torch.float32] else torch.float64
+    kind = number_type(torch.float32, temperature)
     asking, keys = F.normalize(query.to(kind), dim=1)[rows], F.normalize(keys.detach().to(kind), dim=1)
     at = Places.of(places, F.pad(exclusion, (0, len(places) - len(place))))
     negative, _ = exponential_sums(asking, keys, scale=1 / temperature, places=(at[: len(place)][rows], at))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from eearth.data.regions import series_of
 from eearth.data.scenery import Scenery, Wish, find_scenery, inside_of
 from eearth.errors import UsageError
-from eearth.events import Advanced, Finished, Note, Report, Started, Warned, silent
+from eearth.events import Note, Report, Warned, silent
 from eearth.geo.aoi import Region, read_region
 from eearth.geo.lattice import Axis, margin_for
 from eearth.geo.products.features import FILES, FeatureWriter
 from eearth.geo.products.item import Asset, features_asset, write_item
 from eearth.geo.products.pca import draw_pca
 from eearth.geo.products.quantisation import MeasuredInt8
-from eearth.inference import TileFeatures, encode_tiles
+from eearth.inference import TileFeatures, encode_tiles, told
 from eearth.models.files import ENCODER, LAND_COVER, load_described_encoder
 from eearth.training.loop import choose_device
 from eearth.workspace import Input, Run, Workspace, file_input
@@ -114,9 +114,7 @@ def _tiles(  # noqa: PLR0917 - all are needed, none twice
 ) -> Iterator[TileFeatures]:
     """The features, tile by tile, from the first one that is not done."""
     device = choose_device(settings.device)
-    windows = list(scenery.grid.windows(settings.tile_size))
-    report(Started(task="features", total=len(windows), unit="tiles", done=done))
-    for tile in encode_tiles(
+    tiles = encode_tiles(
         encoder.to(device),
         series_of(scenery.cube),
         scenery.grid,
@@ -129,11 +127,9 @@ def _tiles(  # noqa: PLR0917 - all are needed, none twice
         bands=encoder.bands,
         origin=scenery.first,
         first=done,
-    ):
-        yield tile
-        report(Advanced(task="features", steps=tile.index + 1 - done))
-        done = tile.index + 1
-    report(Finished(task="features"))
+    )
+    total = len(list(scenery.grid.windows(settings.tile_size)))
+    return told(tiles, "features", total, done, report)
 
 
 def _write_item(  # noqa: PLR0917 - all are needed, none twice

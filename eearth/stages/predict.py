@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eearth.data.regions import series_of
 from eearth.data.scenery import Scenery, Wish, find_scenery, inside_of
 from eearth.errors import UsageError
-from eearth.events import Advanced, Finished, Note, Report, Started, silent
+from eearth.events import Note, Report, silent
 from eearth.geo.aoi import Region, read_region
 from eearth.geo.labels import LandCoverClass
 from eearth.geo.lattice import Axis, margin_for
@@ -17,7 +17,7 @@ from eearth.geo.products.legend import write_qml
 from eearth.geo.products.preview import draw_map
 from eearth.geo.products.writer import CONFIDENCE, LANDCOVER, LandCoverWriter
 from eearth.geo.raster import count_values
-from eearth.inference import TilePrediction, predict_tiles
+from eearth.inference import TilePrediction, predict_tiles, told
 from eearth.models.files import LAND_COVER, load_land_cover
 from eearth.training.loop import choose_device
 from eearth.workspace import Input, Workspace, file_input
@@ -107,9 +107,7 @@ def _tiles(  # noqa: PLR0917 - all are needed, none twice
 ) -> Iterator[TilePrediction]:
     """The map, tile by tile, from the first one that is not done."""
     device = choose_device(settings.device)
-    windows = list(scenery.grid.windows(settings.tile_size))
-    report(Started(task="map", total=len(windows), unit="tiles", done=done))
-    for tile in predict_tiles(
+    tiles = predict_tiles(
         model.to(device),
         series_of(scenery.cube),
         scenery.grid,
@@ -123,11 +121,9 @@ def _tiles(  # noqa: PLR0917 - all are needed, none twice
         bands=model.bands,
         origin=scenery.first,
         first=done,
-    ):
-        yield tile
-        report(Advanced(task="map", steps=tile.index + 1 - done))
-        done = tile.index + 1
-    report(Finished(task="map"))
+    )
+    total = len(list(scenery.grid.windows(settings.tile_size)))
+    return told(tiles, "map", total, done, report)
 
 
 def _write_item(folder: Path, region: Region, scenery: Scenery, classes: tuple[LandCoverClass, ...]) -> None:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from eearth.classifiers import probe
 from eearth.data.series import Chips
 from eearth.data.sliding import blended
 from eearth.geo.blocks import TRAIN, VALIDATION
 from eearth.geo.grid import Window
 from eearth.geo.lattice import margin_for
+from eearth.geo.products.pca import STRETCH, principal_axes
 from eearth.metrics import accuracy, confusion_matrix
 from eearth.training.loop import half_precision
 
@@ -34,9 +35,6 @@ MOST_DATES = 32
 # Pixels of each class that the probe is fitted on: a mIoU that moves with the features, in well below a second.
 PIXELS_OF_A_CLASS = 32
 
-# Strength of the penalty ‖W‖²/2 on standardised features, as scikit-learn's C = 1.
-PENALTY = 1.0
-ITERATIONS = 100
 WINDOWS_AT_ONCE = 32
 
 # The picture's longest side in pixels, and the windows in which it is made.
@@ -80,10 +78,8 @@ class Probe:
         encoder.eval()
         known, asked = (_features(encoder, part, device) for part in (self.train, self.validation))
         encoder.train(training)
-        classes = np.unique(self.train.codes)
-        target = torch.from_numpy(np.searchsorted(classes, self.train.codes))
-        mapped = classes[classify(known, target, asked).numpy()]
-        codes = sorted({*classes.tolist(), *np.unique(self.validation.codes).tolist()})
+        mapped = probe(known, self.train.codes, usual=known)(asked)
+        codes = sorted({*np.unique(self.train.codes).tolist(), *np.unique(self.validation.codes).tolist()})
         return accuracy(confusion_matrix(self.validation.codes, mapped, codes), codes).mean_iou
 
 
@@ -137,43 +133,16 @@ def _thinned(labelled: _Labelled) -> _Labelled:
 
 
 @torch.no_grad()
-def _features(encoder: Encoder, labelled: _Labelled, device: torch.device) -> torch.Tensor:
-    """(pixel, feature) float64 on the CPU."""
+def _features(encoder: Encoder, labelled: _Labelled, device: torch.device) -> NDArray[np.float32]:
+    """(pixel, feature)."""
     parts = []
     for first in range(0, len(labelled.chips.day), WINDOWS_AT_ONCE):
         chips = Chips(*(part[first : first + WINDOWS_AT_ONCE] for part in labelled.chips)).to(device)
         with half_precision(device):
-            parts.append(encoder(chips).movedim(1, -1).double().cpu())
+            parts.append(encoder(chips).movedim(1, -1).float().cpu())
     window, row, col = torch.from_numpy(labelled.pixels)
-    return torch.cat(parts)[window, row, col]
-
-
-def classify(known: torch.Tensor, target: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """Multinomial logistic regression with an L2 penalty on standardised features, by L-BFGS from zero.
-
-    Args:
-        known: (pixel, feature) float64, to fit on.
-        target: (pixel,) index of the class, 0 to K − 1, each present.
-        asked: (pixel, feature) float64.
-
-    Returns:
-        (pixel,) index of the likeliest class of `asked`.
-    """
-    mean, std = known.mean(dim=0), known.std(dim=0, correction=0).clamp(min=1e-9)
-    known, asked = (known - mean) / std, (asked - mean) / std
-    classes = int(target.max()) + 1
-    weight = known.new_zeros((known.shape[1], classes), requires_grad=True)
-    bias = known.new_zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
-
-    def loss() -> float:
-        optimizer.zero_grad()
-        value = F.cross_entropy(known @ weight + bias, target, reduction="sum") + PENALTY / 2 * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.item()
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return (asked @ weight.detach() + bias.detach()).argmax(dim=1)
+    found: NDArray[np.float32] = torch.cat(parts)[window, row, col].numpy()
+    return found
 
 
 def embedding_colours(encoder: Encoder, series: Series, device: torch.device) -> NDArray[np.uint8]:
@@ -227,11 +196,8 @@ def principal_colours(features: NDArray[np.float32], seen: NDArray[np.bool_]) ->
     if not len(values):
         return picture
     values -= values.mean(axis=0)
-    _, axes = np.linalg.eigh(values.T @ values)
-    axes = axes[:, ::-1][:, :3]
-    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])  # or its sign would be arbitrary
-    components = values @ axes
-    low, high = np.percentile(components, (2, 98), axis=0)
+    components = values @ (axes := principal_axes(values.T @ values))
+    low, high = np.percentile(components, STRETCH, axis=0)
     colours = np.zeros((len(values), 3), np.uint8)
     scaled = np.clip((components - low) / np.maximum(high - low, 1e-12), 0, 1)
     colours[:, : axes.shape[1]] = (255 * scaled).round().astype(np.uint8)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from eearth.comparison import classifiers
+from eearth import classifiers
+from eearth.classifiers import forest, probe
 from eearth.comparison import features as module
-from eearth.comparison.classifiers import forest, probe
 from eearth.comparison.features import encoded, monthly_medians
 from eearth.data.series import Series
 from eearth.geo.grid import Window

@@ -15,7 +15,7 @@ from scenery import utm_grid
 from eearth.geo.grid import Grid
 from eearth.geo.products.features import FeatureWriter, feature_names
 from eearth.geo.products.moments import Moments
-from eearth.geo.products.pca import draw_pca, principal_axes
+from eearth.geo.products.pca import _colour_axes, draw_pca
 from eearth.geo.products.quantisation import FARTHEST, LARGEST, NODATA, Int8, MeasuredInt8
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def test_a_store_of_degrees_is_read_by_xarray(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_directions_are_those_of_the_largest_spread(count: int) -> None:
     features = random_features(count, 30, 30)
-    axes = principal_axes(Moments.of([features], count))
+    axes = _colour_axes(Moments.of([features], count))
     pixels = features[:, np.isfinite(features[0])].astype(np.float64)
     _, values, expected = np.linalg.svd((pixels - pixels.mean(axis=1, keepdims=True)).T, full_matrices=False)
     assert (np.diff(values) < 0).all()
@@ -164,7 +164,7 @@ def test_a_large_region_is_drawn_by_the_means_of_its_cells(tmp_path: Path) -> No
     picture = imread(tmp_path / "pca.png")
     assert picture.shape == (34, 1034, 4)  # every third pixel
     moments = out.moments()
-    scores = np.einsum("iyx,ij->jyx", features - moments.mean[:, None, None], principal_axes(moments))
+    scores = np.einsum("iyx,ij->jyx", features - moments.mean[:, None, None], _colour_axes(moments))
     cells = np.full((3, 34, 1034), np.nan)
     for row in range(34):
         for col in range(1034):

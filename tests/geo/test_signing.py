@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import json
 import pickle
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 import urllib3
+from loopback.process import running
 
 from eearth.errors import SourceError, UsageError
 from eearth.geo.signing import Access, authorised, presigned
@@ -67,16 +67,8 @@ def open_office(office: Office) -> Iterator[Office]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    office.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as office.url:
         yield office
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def sas(office: Office) -> Access:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from http.server import ThreadingHTTPServer
     from pathlib import Path
 
 START_SECONDS = 30.0
@@ -62,6 +64,19 @@ def answers(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+@contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Let a server of Python's own answer in a thread; yields its URL, without a slash at its end."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def guarded(command: Sequence[str], *, user: str | None = None, death: signal.Signals) -> list[str]:

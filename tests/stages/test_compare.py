@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from eearth.comparison import classifiers
+from eearth import classifiers
 from eearth.comparison.contenders import Contender, Task
 from eearth.comparison.experiment import Experiment, Plan
 from eearth.config import resolve

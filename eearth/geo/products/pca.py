@@ -41,7 +41,7 @@ def draw_pca(path: Path, features: FeatureWriter, moments: Moments) -> None:
     """
     grid = features.grid
     step = max(1, math.ceil(max(grid.shape) / LARGEST))
-    axes = principal_axes(moments)
+    axes = _colour_axes(moments)
     picture = np.full((math.ceil(grid.height / step), math.ceil(grid.width / step), COLOURS), np.nan, np.float32)
     for window, values in features.parts(step * max(1, SPAN // step)):
         cells = _means(np.tensordot(values - moments.mean[:, None, None], axes, axes=(0, 0)), step)
@@ -52,16 +52,25 @@ def draw_pca(path: Path, features: FeatureWriter, moments: Moments) -> None:
     imsave(path, shown, format="png", metadata=NO_VERSION)
 
 
-def principal_axes(moments: Moments) -> NDArray[np.float64]:
-    """(feature, 3) directions of the largest spread, each with its largest entry positive.
+def principal_axes(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Directions of the largest spread, each with its largest entry positive, or its sign would be arbitrary.
 
-    Where there are fewer than three features, the last direction is there several times.
+    Args:
+        scatter: (feature, feature) sums of products of the deviations from the mean.
+
+    Returns:
+        (feature, axis), one axis for each colour; fewer where there are fewer features.
     """
-    _, vectors = np.linalg.eigh(moments.scatter)
-    axes = vectors[:, ::-1][:, [min(i, len(vectors) - 1) for i in range(COLOURS)]]
-    largest = np.abs(axes).argmax(axis=0)
-    signed: NDArray[np.float64] = axes * np.sign(axes[largest, range(COLOURS)])
+    _, vectors = np.linalg.eigh(scatter)
+    axes = vectors[:, ::-1][:, :COLOURS]
+    signed: NDArray[np.float64] = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0))
     return signed
+
+
+def _colour_axes(moments: Moments) -> NDArray[np.float64]:
+    """(feature, 3) axes; where there are fewer than three features, the last one is there several times."""
+    axes = principal_axes(moments.scatter)
+    return axes[:, [min(i, axes.shape[1] - 1) for i in range(COLOURS)]]
 
 
 def _means(values: NDArray[np.float64], step: int) -> NDArray[np.float32]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+from loopback.process import running
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -185,13 +187,5 @@ def serve_scripted(content: bytes, script: Sequence[Reply] = (), *, after: Reply
         def handle_error(self, *_: object) -> None:
             """A client that hangs up is what some tests are about."""
 
-    server = Server(("127.0.0.1", 0), type("Bound", (Handler,), {"scripted": scripted}))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    scripted.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with running(Server(("127.0.0.1", 0), type("Bound", (Handler,), {"scripted": scripted}))) as scripted.url:
         yield scripted
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
