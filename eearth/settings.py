@@ -152,7 +152,7 @@ class PretrainSettings(Settings):
     window_size: int = setting(16, least=4, text="Side of a view in pixels.")
     pixels: int = setting(32, least=1, text="Pixels compared at each place.")
     dates: int = setting(12, least=1, text="Most acquisitions of a view.")
-    temperature: float = setting(0.5, least=1e-3, text="Temperature of the contrastive loss.")
+    temperature: float = setting(0.5, least=0.004, text="Temperature of the contrastive loss.")
     exclusion: float = setting(32, text="Pixels of the same region within this many rows and columns are no negatives.")
     learning_rate: float = setting(3e-3, text="Learning rate after the warm-up.")
     weight_decay: float = setting(1e-2, text="Weight decay.")

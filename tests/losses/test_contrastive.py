@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from eearth.errors import UsageError
 from eearth.losses import info_nce
+from eearth.losses.exponentials import number_type
+from eearth.settings import PretrainSettings
 
 ALL = slice(None)
 # Prints how many bytes a step of the loss adds to the peak of its process.
@@ -195,3 +198,9 @@ def test_what_comes_in_from_elsewhere_gets_no_gradient() -> None:
 def test_a_step_never_holds_all_logits() -> None:
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 8192**2 * 4 / 4  # the logits of one direction are 268 MB
+
+
+def test_every_temperature_that_may_be_set_can_be_computed() -> None:
+    with pytest.raises(UsageError, match=r"temperature of at least 0\.004"):
+        PretrainSettings(temperature=0.001)
+    assert number_type(torch.float32, PretrainSettings(temperature=0.004).temperature) == torch.float64
