@@ -1,21 +1,28 @@
-"""Classifiers of single pixels: a random forest, and a linear probe of frozen features."""
+"""Classifiers of single pixels: a random forest, and the linear one that frozen features are probed with.
+
+Fine-tuning starts its last layer from the same linear classifier, so that a probe says how good that start is.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
 # Trees of the forest that few-label studies compare with; more change nothing.
 TREES = 500
 
-# Iterations of the probe's solver: more than it ever takes on standardised features.
-PROBE_ITERATIONS = 10_000
+# Inverse strength of the probe's penalty, and when its solver stops. Features that hardly vary are learnt last, so it
+# must not stop early; the iterations are more than it ever takes.
+PROBE_C, PROBE_TOLERANCE, PROBE_ITERATIONS = 1.0, 1e-6, 10_000
+
+# Least scale of features: those that do not vary at all have none.
+LEAST_SCALE = 1e-6
 
 
 def forest(
@@ -37,21 +44,54 @@ def forest(
     return lambda unknown: model.predict(unknown).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class Linear:
+    """Scores that are linear in the features; the highest one decides.
+
+    Attributes:
+        codes: (class,) class codes, rising.
+        weights: (class, feature) float64.
+        biases: (class,) float64.
+    """
+
+    codes: NDArray[np.uint8]
+    weights: NDArray[np.float64]
+    biases: NDArray[np.float64]
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Features (pixel, feature) → class codes (pixel,)."""
+        mapped: NDArray[np.uint8] = self.codes[(features @ self.weights.T + self.biases).argmax(axis=1)]
+        return mapped
+
+
 def probe(
-    features: NDArray[np.float32], codes: NDArray[np.uint8], usual: NDArray[np.float32]
-) -> Callable[[NDArray[np.float32]], NDArray[np.uint8]]:
-    """A logistic regression on standardised features.
+    features: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    usual: NDArray[np.float32],
+    counts: NDArray[np.float32] | None = None,
+) -> Linear:
+    """A logistic regression with an L2 penalty (C = 1), multinomial for more than two classes.
+
+    All features are divided by one scale. A scale for each would make those that hardly vary count as much as those
+    that tell classes apart: with a handful of labels that loses more than it gains (docs/design/0009).
 
     Args:
         features: (pixel, feature) to learn from.
-        codes: (pixel,) their classes.
-        usual: (pixel, feature) whose mean and standard deviation are the standard: a handful of pixels has none.
-
-    Returns:
-        Features (pixel, feature) → class codes (pixel,).
+        codes: (pixel,) their classes; of a single class, that class is the answer to everything.
+        usual: (pixel, feature) that the scale is taken from, the root of the features' mean variance; and their mean,
+            which only helps the solver.
+        counts: (pixel,) how much each counts; None for 1 each.
     """
     from sklearn.linear_model import LogisticRegression
 
-    mean, std = usual.mean(axis=0, dtype=np.float64), np.maximum(usual.std(axis=0, dtype=np.float64), 1e-6)
-    model = LogisticRegression(max_iter=PROBE_ITERATIONS).fit((features - mean) / std, codes)
-    return lambda unknown: model.predict((unknown - mean) / std).astype(np.uint8)
+    known = np.unique(codes)
+    if len(known) == 1:
+        return Linear(known, np.zeros((1, features.shape[1])), np.zeros(1))
+    centre = usual.mean(axis=0, dtype=np.float64)
+    scale = max(float(np.sqrt(usual.var(axis=0, dtype=np.float64).mean())), LEAST_SCALE)
+    model = LogisticRegression(C=PROBE_C, tol=PROBE_TOLERANCE, max_iter=PROBE_ITERATIONS)
+    model.fit((features - centre) / scale, codes, counts)
+    weights, biases = model.coef_ / scale, model.intercept_ - model.coef_ @ centre / scale
+    if len(known) == 2:  # noqa: PLR2004 - then scikit-learn has one row, of the second class against the first
+        weights, biases = (np.concatenate([-part, part]) / 2 for part in (weights, biases))
+    return Linear(known, weights, biases)

@@ -140,6 +140,29 @@ def draw_history(
     write_png(figure, path)
 
 
+def draw_directions(path: Path, strength: NDArray[np.float64], shared: NDArray[np.float64]) -> None:
+    """Draw how strong the learnt directions are, and how far neighbours agree in each.
+
+    Args:
+        path: The PNG file to write.
+        strength: (feature,) standard deviation of each, the strongest first.
+        shared: (feature,) correlation between neighbouring pixels.
+    """
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    number = np.arange(1, len(strength) + 1)
+    upper.bar(number, strength, color=CURVES[0])
+    upper.set_ylabel("standard deviation")
+    lower.bar(number, shared, color=CURVES[1])
+    lower.set_ylabel("correlation of neighbours")
+    lower.set_xlabel("feature")
+    for axes in (upper, lower):
+        axes.grid(visible=True, axis="y", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    write_png(figure, path)
+
+
 def draw_picture(path: Path, colours: NDArray[np.uint8], least_side: int = 512) -> None:
     """Write pixels as they are, a small picture with each pixel enlarged.
 

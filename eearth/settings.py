@@ -145,8 +145,21 @@ class PretrainSettings(Settings):
     depth: int = setting(
         1, most=2, text="Times the encoder halves the resolution, 0 to 2: less looks less at the surroundings."
     )
-    steps: int = setting(
-        150, least=1, text="Training steps; more can make the encoder know places instead of their cover."
+    evening: float = setting(
+        0.5,
+        most=1,
+        text="seasonal-unet: how far all directions in which pixels differ are made equally strong, 0 to 1.",
+    )
+    agreement: float = setting(
+        0.75,
+        most=1,
+        text="seasonal-unet: how far those directions are raised in which neighbouring pixels agree, 0 to 1; with "
+        "evening 0 as well, the directions stay random.",
+    )
+    steps: int | None = setting(
+        None,
+        text="Contrastive training steps after that; more can make the encoder know places instead of their cover. "
+        "Default: 0 for seasonal-unet, unless its directions stay random; else 150.",
     )
     batch_size: int = setting(24, least=1, text="Places in a step, two views of each.")
     window_size: int = setting(16, least=4, text="Side of a view in pixels.")
@@ -154,7 +167,7 @@ class PretrainSettings(Settings):
     dates: int = setting(12, least=1, text="Most acquisitions of a view.")
     temperature: float = setting(0.5, least=0.004, text="Temperature of the contrastive loss.")
     exclusion: float = setting(32, text="Pixels of the same region within this many rows and columns are no negatives.")
-    learning_rate: float = setting(3e-3, text="Learning rate after the warm-up.")
+    learning_rate: float = setting(1e-3, text="Learning rate after the warm-up.")
     weight_decay: float = setting(1e-2, text="Weight decay.")
     gain: float = setting(0.1, text="Spread of the band gains of a view.")
     offset: float = setting(0.3, text="Spread of the band offsets of a view, in standard deviations of the band.")
@@ -218,14 +231,13 @@ class FinetuneSettings(Settings):
     )
     steps: int | None = setting(
         None,
-        least=1,
-        text="Training steps, at most. Default: 300; with a label budget of K pixels, 60 + 40 K up to 300.",
+        text="Training steps after the linear start, at most. Default: 300; with a label budget 0, the start alone.",
     )
     batch_size: int = setting(8, least=1, text="Windows around labelled pixels in a step.")
     window_size: int = setting(16, least=4, text="Side of a window in pixels.")
     dates: int = setting(32, least=1, text="Most acquisitions of a window.")
-    learning_rate: float = setting(3e-4, text="Learning rate of the encoder.")
-    head_learning_rate: float = setting(1e-2, text="Learning rate of the last layer.")
+    learning_rate: float = setting(1e-4, text="Learning rate of the encoder.")
+    head_learning_rate: float = setting(1e-4, text="Learning rate of the last layer.")
     weight_decay: float = setting(1e-2, text="Weight decay.")
     class_balance: float = setting(0.5, text="Class weights are the class's pixel count to the power of minus this.")
     patience: int = setting(5, least=1, text="Stop after this many validations without a better mIoU.")
@@ -268,6 +280,11 @@ class CompareSettings(Settings):
     """Does pre-training help here? Pre-trained against scratch, a frozen probe and a random forest, with few labels."""
 
     stage: ClassVar[str] = "compare"
+    also: tuple[Path, ...] = setting(
+        (),
+        text="Other workspaces with the same bands and classes: labels, splits and test pixels of all count together.",
+        incidental=True,
+    )
     budgets: tuple[str, ...] = setting(
         ("1", "5", "20", "100"),
         text="Labelled pixels of each class to learn from, or 'all'; a class that has fewer gives all that it has.",
@@ -293,10 +310,16 @@ class CompareSettings(Settings):
         "there.",
         incidental=True,
     )
-    scratch_rates: tuple[float, ...] = setting(
-        (3e-4, 1e-3, 3e-3), text="Learning rates tried from scratch; the one with the best mean counts."
+    rates: tuple[float, ...] = setting(
+        (0.0, 1e-3),
+        text="Learning rates of the encoder that are tried; for each network and budget the best one "
+        "counts. 0 is the linear start alone.",
     )
-    steps: int | None = setting(None, least=1, text="Training steps. Default: as many as finetune takes by default.")
+    steps: int | None = setting(
+        None,
+        text="Training steps after the linear start. Default: with a budget of K pixels 60 + 40 K, up to 300; with all "
+        "labels 300, of which the best validation counts.",
+    )
     workers: int | None = setting(
         None, least=1, text="Runs at the same time, each a process. Default: the CPU cores.", incidental=True
     )
@@ -309,10 +332,10 @@ class CompareSettings(Settings):
             if budget != "all" and not (budget.isdecimal() and budget == str(int(budget)) != "0"):
                 msg = f"expected budgets that are whole numbers above 0, or 'all', found {budget!r}"
                 raise UsageError(msg)
-        if min(self.scratch_rates) <= 0:
-            msg = f"expected scratch_rates above 0, found {min(self.scratch_rates):g}"
+        if min(self.rates) < 0:
+            msg = f"expected rates of at least 0, found {min(self.rates):g}"
             raise UsageError(msg)
-        for name in ("budgets", "contenders", "scratch_rates"):
+        for name in ("budgets", "contenders", "rates"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 msg = f"expected each of the {name} once, found {', '.join(map(str, getattr(self, name)))}"
                 raise UsageError(msg)

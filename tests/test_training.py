@@ -16,7 +16,7 @@ from eearth.geo.grid import Window
 from eearth.settings import FinetuneSettings, PretrainSettings
 from eearth.training import loop
 from eearth.training.finetune import class_weights, finetune, mean_iou, planned_steps, validation_windows
-from eearth.training.pretrain import new_encoder, pretrain
+from eearth.training.pretrain import at_home, new_encoder, pretrain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,7 +143,7 @@ def test_frozen_leaves_the_encoder_as_it_was_and_full_does_not() -> None:
     encoder = new_encoder([one.series], PRETRAIN)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     for mode in ("frozen", "full"):
-        model, _ = finetune(encoder, [one], dataclasses.replace(FINETUNE, mode=mode))  # type: ignore[arg-type]
+        model, _ = finetune(encoder, [one], dataclasses.replace(FINETUNE, mode=mode, labels_per_class=5, steps=3))  # type: ignore[arg-type]
         kept = all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
         assert kept == (mode == "frozen")
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
@@ -162,6 +162,19 @@ def test_regions_with_other_bands_are_refused() -> None:
     other = Series(one.reflectance, one.valid, one.times, ("nir", "blue"), 1e-4)
     with pytest.raises(ModelError, match="same bands"):
         pretrain([one, other], PRETRAIN)
+
+
+def test_an_encoder_from_elsewhere_takes_what_is_usual_here_and_keeps_what_it_has_learnt() -> None:
+    there, here = region(0).series, region(1, times=4).series
+    bright = Series(here.reflectance + np.int16(2000), here.valid, here.times, here.bands, here.scale)
+    learnt, _ = pretrain([there], dataclasses.replace(PRETRAIN, steps=2))
+    before = {name: value.clone() for name, value in learnt.state_dict().items()}
+    moved, fresh = at_home(learnt, [bright]), new_encoder([bright], PRETRAIN)
+    usual = {"mean", "std", "usual", "spread"}
+    for name, value in moved.state_dict().items():
+        torch.testing.assert_close(value, (fresh.state_dict() if name in usual else before)[name], rtol=0, atol=0)
+    assert all(torch.equal(value, before[name]) for name, value in learnt.state_dict().items())
+    assert not torch.equal(moved.mean, learnt.mean)
 
 
 def test_one_class_is_refused() -> None:
@@ -185,7 +198,28 @@ def test_class_weights_average_one_and_favour_the_rare() -> None:
     assert class_weights(np.array([400, 100]), 0.0).tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(("labels", "steps"), [(None, 300), (1, 100), (2, 140), (5, 260), (6, 300), (100, 300)])
-def test_more_labels_are_learnt_from_for_longer(labels: int | None, steps: int) -> None:
+@pytest.mark.parametrize(("labels", "steps"), [(None, 300), (1, 0), (100, 0)])
+def test_a_label_budget_is_spent_by_the_linear_start(labels: int | None, steps: int) -> None:
     assert planned_steps(FinetuneSettings(labels_per_class=labels)) == steps
     assert planned_steps(FinetuneSettings(labels_per_class=labels, steps=7)) == 7
+
+
+def test_a_budget_without_steps_leaves_the_encoder_and_looks_at_no_validation_label() -> None:
+    one = region()
+    encoder = new_encoder([one.series], PRETRAIN)
+    model, history = finetune(encoder, [one], FinetuneSettings(labels_per_class=5))
+    assert same(model.encoder, encoder)
+    assert [sorted(row) for row in history] == [["loss", "step"]]
+    assert history[0]["step"] == 0
+    score = mean_iou(model, [one], [(0, Window(0, 0, 48, 48))], torch.device("cpu"), part=3)
+    assert score > 0.9
+
+
+def test_without_a_budget_the_start_is_one_of_the_candidates() -> None:
+    one = region()
+    settings = dataclasses.replace(FINETUNE, labels_per_class=None, learning_rate=1.0, head_learning_rate=1.0)
+    model, history = finetune(new_encoder([one.series], PRETRAIN), [one], settings)
+    scores = [row["validation_miou"] for row in history if "validation_miou" in row]
+    kept = mean_iou(model, [one], validation_windows([one]), torch.device("cpu"))
+    assert history[0]["step"] == 0
+    assert kept == max(scores) == scores[0]

@@ -66,13 +66,13 @@ def choose_labels(
     """The training pixels of a label budget: the same for every method that is to be compared.
 
     Args:
-        labels: (y, x) class codes, 0 = no label.
-        split: (y, x) split codes.
+        labels: (y, x) or (pixel,) class codes, 0 = no label.
+        split: Split codes, the same shape.
         per_class: Pixels of each class; fewer where a class has fewer; None for all.
         seed: Other seeds choose other pixels. A larger budget of the same seed contains the smaller one.
 
     Returns:
-        (y, x), True = may be learnt from.
+        The same shape, True = may be learnt from.
     """
     train: NDArray[np.bool_] = (split == TRAIN) & (labels > 0)
     if per_class is None:
@@ -83,6 +83,28 @@ def choose_labels(
         order = np.random.default_rng([seed, int(code)]).permutation(len(pixels))
         chosen.flat[pixels[order[:per_class]]] = True
     return chosen
+
+
+def choose_together(regions: Sequence[LabelledSeries], per_class: int | None, seed: int) -> list[NDArray[np.bool_]]:
+    """The training pixels of a label budget that holds for all regions together.
+
+    Args:
+        regions: Imagery with labels and split.
+        per_class: Pixels of each class in all regions; see `choose_labels`.
+        seed: See `choose_labels`.
+
+    Returns:
+        For each region (y, x), True = may be learnt from.
+    """
+    labelled = [region.labels > 0 for region in regions]
+    labels = np.concatenate([region.labels[place] for region, place in zip(regions, labelled, strict=True)])
+    split = np.concatenate([region.split[place] for region, place in zip(regions, labelled, strict=True)])
+    chosen = choose_labels(labels, split, per_class, seed)
+    ends = np.cumsum([np.count_nonzero(place) for place in labelled])
+    masks = [np.zeros(place.shape, bool) for place in labelled]
+    for mask, place, own in zip(masks, labelled, np.split(chosen, ends[:-1]), strict=True):
+        mask[place] = own
+    return masks
 
 
 class LabelledPixels:

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from eearth.data.chips import LabelledSeries
 from eearth.data.series import Series
+from eearth.errors import LabelError
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.labels import LandCoverClass, read_classes
 from eearth.geo.raster import read_raster
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eearth.workspace import Workspace
 
 
@@ -46,3 +49,29 @@ def open_labelled(workspace: Workspace) -> tuple[LabelledSeries, tuple[LandCover
     cube = Cube.open(workspace.folder("download") / CUBE)
     labels, split = (read_raster(folder / name, cube.grid) for name in ("labels.tif", "split.tif"))
     return LabelledSeries(series_of(cube), labels, split), read_classes(folder / "classes.json")
+
+
+def open_all_labelled(
+    sources: Sequence[Workspace],
+) -> tuple[list[LabelledSeries], tuple[LandCoverClass, ...]]:
+    """The labelled imagery of several workspaces, and the union of their legends.
+
+    Raises:
+        WorkspaceError: See `open_labelled`.
+        LabelError: The workspaces do not agree on what a class code means.
+    """
+    opened = [open_labelled(source) for source in sources]
+    legend = {entry.code: entry.name for _, classes in opened for entry in classes}
+    for source, (_, classes) in zip(sources, opened, strict=True):
+        for entry in classes:
+            if legend[entry.code] != entry.name:
+                msg = (
+                    f"expected the same classes in all workspaces, found code {entry.code} as {entry.name!r} in "
+                    f"{source.root} and as {legend[entry.code]!r} in another: give them one `code` column"
+                )
+                raise LabelError(msg)
+    if len(set(legend.values())) < len(legend):
+        msg = f"expected one code for each class in all workspaces, found {legend}: give them one `code` column"
+        raise LabelError(msg)
+    merged = {entry.code: entry for _, classes in reversed(opened) for entry in classes}
+    return [region for region, _ in opened], tuple(merged[code] for code in sorted(merged))

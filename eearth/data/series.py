@@ -12,15 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eearth.errors import ModelError
+from eearth.geo.grid import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eearth.geo.grid import Window
-
 # Pixels that the band statistics are drawn from: enough for a mean to 1 % of a standard deviation, read in windows.
 STATISTICS_WINDOWS = 64
 STATISTICS_WINDOW_SIZE = 32
+
+# Bytes of imagery that are held in memory at most, where access to a cube on the disk would be slower.
+IN_MEMORY = 256 * 2**20
+
+# Windows that an encoder gets to see before it is trained, and their dates at most.
+SAMPLES = 48
+SAMPLE_DATES = 64
 
 # Share of the darkest and of the brightest clear pixels left out of the statistics: clouds and shadows that the mask
 # missed would otherwise widen a dark band's standard deviation several times.
@@ -89,13 +95,18 @@ class Series:
         days: NDArray[np.float32] = ((dates - first).astype(np.int64) + 1).astype(np.float32)
         return days
 
-    def in_memory(self, limit: int = 256 * 2**20) -> Series:
+    def in_memory(self, limit: int = IN_MEMORY) -> Series:
         """The same series, held in memory where it needs at most `limit` bytes, for random access is faster there."""
         cells = int(np.prod(self.reflectance.shape))
         if isinstance(self.reflectance, np.ndarray) or cells * 2 > limit:
             return self
         values, valid = np.asarray(self.reflectance[:]), np.asarray(self.valid[:])
         return Series(values, valid, self.times, self.bands, self.scale, self.offset)
+
+    def spread_dates(self, most: int) -> NDArray[np.intp]:
+        """Indices of all dates, or of so many spread over the whole time."""
+        times = len(self.times)
+        return np.unique(np.linspace(0, times - 1, min(times, most)).round().astype(np.intp))
 
     def band_index(self, bands: Sequence[str]) -> list[int]:
         """Where `bands` lie on the band axis.
@@ -206,16 +217,25 @@ def band_statistics(series: Sequence[Series], bands: Sequence[str], seed: int = 
 
 def _clear_pixels(series: Series, bands: Sequence[str], seed: int) -> NDArray[np.float32]:
     """Clear pixels of windows drawn over the series, shape (pixel, band)."""
-    from eearth.geo.grid import Window
-
-    random = np.random.default_rng([seed, 0])
-    height, width = (min(STATISTICS_WINDOW_SIZE, side) for side in series.shape)
     found = []
-    for _ in range(STATISTICS_WINDOWS):
-        row, col = (
-            int(random.integers(0, side - size + 1)) for side, size in zip(series.shape, (height, width), strict=True)
-        )
-        values, valid = series.read(Window(row, col, height, width), bands)
+    for window in _windows(series, STATISTICS_WINDOWS, seed):
+        values, valid = series.read(window, bands)
         pixels = values.transpose(0, 2, 3, 1)[valid]
         found.append(pixels[:: max(1, len(pixels) // 2048)])
     return np.concatenate(found)
+
+
+def samples(series: Sequence[Series], bands: Sequence[str], seed: int = 0) -> list[Chips]:
+    """Some windows of the imagery, of each series as many, one batch each; long series are thinned out over time."""
+    count = max(1, SAMPLES // len(series))
+    drawn = ((one, window) for one in series for window in _windows(one, count, seed))
+    return [one.chips([window], [one.spread_dates(SAMPLE_DATES)], bands) for one, window in drawn]
+
+
+def _windows(series: Series, count: int, seed: int) -> list[Window]:
+    """Windows at random places of a series."""
+    random = np.random.default_rng([seed, 0])
+    height, width = (min(STATISTICS_WINDOW_SIZE, side) for side in series.shape)
+    last = series.shape[0] - height, series.shape[1] - width
+    places = ([int(random.integers(0, end + 1)) for end in last] for _ in range(count))
+    return [Window(row, col, height, width) for row, col in places]

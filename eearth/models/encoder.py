@@ -22,7 +22,10 @@ from eearth.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from eearth.data.series import Chips
+    from eearth.models.contrast import Directions, Recipe
 
 # Normalised reflectance is cut at this many standard deviations: clouds and glint that the mask missed are far beyond.
 OUTLIER = 5.0
@@ -40,11 +43,18 @@ class Encoder(nn.Module, ABC):
         std: Standard deviation of each band.
         shape: The other arguments of the subclass's constructor, JSON-ready; `features` and `depth` are among them.
 
+    Attributes:
+        name: What `--model` calls it.
+        revision: Counts what makes weights of earlier files mean something else; they are refused then.
+        solves: Whether there is something to learn in closed form: see `contrast_neighbours`.
+
     Raises:
         ModelError: The depth is not 0, 1 or 2.
     """
 
     name: ClassVar[str]
+    revision: ClassVar[int] = 1
+    solves: ClassVar[bool] = False
 
     def __init__(
         self, bands: Sequence[str], mean: Sequence[float], std: Sequence[float], shape: dict[str, int]
@@ -85,6 +95,26 @@ class Encoder(nn.Module, ABC):
         Returns:
             (chip, feature, y, x).
         """
+
+    def get_used_to(self, samples: Sequence[Chips]) -> None:
+        """Take what is usual in some imagery, before any training; random weights stay random.
+
+        Args:
+            samples: Some imagery, with the encoder's bands.
+        """
+
+    def contrast_neighbours(self, samples: Sequence[Chips], recipe: Recipe, random: np.random.Generator) -> Directions:
+        """Learn directions in which places differ and neighbours agree, in closed form; only where `solves` says so.
+
+        Args:
+            samples: Some imagery, with the encoder's bands.
+            recipe: What to learn from, and how far.
+            random: Source of all chance.
+
+        Raises:
+            ModelError: No two neighbouring pixels were ever seen clearly.
+        """
+        raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
         """JSON-ready description that `build` makes the same network from."""

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from eearth.errors import ModelError
 from eearth.manifest import write_json
-from eearth.models.registry import build, build_land_cover
+from eearth.models.registry import MODELS, build, build_land_cover
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,24 +38,33 @@ class SavedModel:
         network: What the network's `config` gave.
         imagery: How the imagery was asked for: settings of the download.
         classes: The legend, as in `classes.json`; empty for an encoder.
+        revision: Of the encoder's network; files of the first have none.
     """
 
     kind: str
     network: dict[str, Any]
     imagery: dict[str, Any]
     classes: list[dict[str, Any]]
+    revision: int = 1
+
+    @property
+    def encoder(self) -> str | None:
+        """Name of the encoder, by itself or inside a land cover model."""
+        name: str | None = self.network.get("encoder", self.network).get("name")
+        return name
 
 
 def save_encoder(folder: Path, encoder: Encoder, imagery: dict[str, Any]) -> None:
     """Write `encoder.safetensors` and, for people, its header as `model.json`."""
-    _save(folder, ENCODER, encoder, SavedModel("encoder", encoder.config(), imagery, []))
+    _save(folder, ENCODER, encoder, SavedModel("encoder", encoder.config(), imagery, [], encoder.revision))
 
 
 def save_land_cover(
     folder: Path, model: LandCoverModel, imagery: dict[str, Any], classes: list[dict[str, Any]]
 ) -> None:
     """Write `model.safetensors` and, for people, its header as `model.json`."""
-    _save(folder, LAND_COVER, model, SavedModel("land cover", model.config(), imagery, classes))
+    saved = SavedModel("land cover", model.config(), imagery, classes, model.encoder.revision)
+    _save(folder, LAND_COVER, model, saved)
 
 
 def _save(folder: Path, name: str, network: nn.Module, saved: SavedModel) -> None:
@@ -69,7 +78,7 @@ def load_encoder(path: Path) -> Encoder:
     """Read an encoder; of a land cover model, the encoder inside.
 
     Raises:
-        ModelError: The file is missing, corrupt, or not one of ours.
+        ModelError: The file is missing, corrupt, not one of ours, or of another revision of the network.
     """
     return load_described_encoder(path)[0]
 
@@ -81,6 +90,7 @@ def load_described_encoder(path: Path) -> tuple[Encoder, SavedModel]:
         ModelError: See `load_encoder`.
     """
     saved, tensors = _load(path)
+    _refuse_other_revisions(saved, path)
     if saved.kind == "land cover":
         return load_land_cover(path)[0].encoder, saved
     encoder = build(**saved.network)
@@ -92,12 +102,13 @@ def load_land_cover(path: Path) -> tuple[LandCoverModel, SavedModel]:
     """Read a land cover model and what is known of it.
 
     Raises:
-        ModelError: The file is missing, corrupt, not one of ours, or an encoder without classes.
+        ModelError: See `load_encoder`, or it is an encoder without classes.
     """
     saved, tensors = _load(path)
     if saved.kind != "land cover":
         msg = f"expected a land cover model at {path}, found an encoder: run `eearth finetune` with it first"
         raise ModelError(msg)
+    _refuse_other_revisions(saved, path)
     model = build_land_cover(saved.network)
     _fill(model, tensors, path)
     return model.eval(), saved
@@ -116,6 +127,17 @@ def _load(path: Path) -> tuple[SavedModel, dict[str, Any]]:
         found = "a file of another program" if isinstance(error, KeyError) else f"a corrupt file ({error})"
         msg = f"expected a model that eearth wrote at {path}, found {found}"
         raise ModelError(msg) from error
+
+
+def _refuse_other_revisions(saved: SavedModel, path: Path) -> None:
+    """Weights of a network that has changed since would load, or not, and mean something else."""
+    if saved.encoder in MODELS and saved.revision != MODELS[saved.encoder].revision:
+        stages = "`eearth pretrain`" if saved.kind == "encoder" else "`eearth pretrain` and `eearth finetune`"
+        msg = (
+            f"expected weights of the present {saved.encoder} at {path}, found those of another version of eearth: "
+            f"run {stages} again"
+        )
+        raise ModelError(msg)
 
 
 def _fill(network: nn.Module, tensors: dict[str, Any], path: Path) -> None:

@@ -7,10 +7,14 @@ a pixel depends on is known exactly.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Mean length of a year in the Gregorian calendar.
 DAYS_IN_YEAR = 365.2425
@@ -78,6 +82,65 @@ def composite(weights: Tensor, values: Tensor, clear: Tensor) -> tuple[Tensor, T
         weight = torch.bmm(weights, clear.reshape(chips, times, -1).float()).reshape(chips, -1, height, width)
     total = total.reshape(chips, -1, bands, height, width)
     return total / torch.where(weight > 0, weight, 1.0)[:, :, None], weight
+
+
+def robust_composite(weights: Tensor, values: Tensor, clear: Tensor, tolerance: float) -> Tensor:
+    """Weighted means over the clear dates, taken again with less weight for what lies far from the first mean.
+
+    One step of iteratively reweighted least squares with Cauchy's weight 1 / (1 + d² / c²) (Holland & Welsch 1977,
+    doi 10.1080/03610927708827533), d² the mean over the bands of the squared distance to the slot's first mean: clouds
+    and shadows that a mask missed hardly count.
+
+    Args:
+        weights: (chip, slot, time), how much a date counts in each slot, not below 0.
+        values: (chip, time, band, y, x), any finite value where not clear.
+        clear: (chip, time, y, x), weight of each observation; 0 where not valid.
+        tolerance: c, above 0, in the unit of the values.
+
+    Returns:
+        (chip, slot, band, y, x), 0 where nothing counts.
+    """
+    with torch.autocast(values.device.type, enabled=False):
+        first, _ = composite(weights, values, clear)
+        values, clear = values.float(), clear.float()
+        length, scale = values.square().mean(dim=2), tolerance**2
+        found = []
+        # Slot by slot, and |v − m|² as |v|² − 2 v·m + |m|²: no array of all slots and dates, nor one of a slot's
+        # distances in all bands, is ever kept. Six times as fast on a CPU as one product over all.
+        for slot, mean in enumerate(first.unbind(dim=1)):
+            product = (values * mean[:, None]).mean(dim=2)
+            squared = (length - 2 * product + mean.square().mean(dim=1)[:, None]).clamp(min=0)
+            counted = weights[:, slot, :, None, None] * clear / (1 + squared / scale)
+            found.append(weighted_mean(values, counted[:, :, None]))
+    return torch.stack(found, dim=1)
+
+
+def box_means(values: Tensor, seen: Tensor, sides: Sequence[int]) -> Tensor:
+    """Means over squares around each pixel, of the pixels that were seen.
+
+    Args:
+        values: (chip, channel, y, x), 0 where not seen.
+        seen: (chip, 1, y, x), 1 where seen, else 0.
+        sides: Odd sides of the squares in pixels.
+
+    Returns:
+        (chip, side * channel, y, x), 0 where a square holds nothing seen; squares end at the image's edge.
+    """
+    means = []
+    with torch.autocast(values.device.type, enabled=False):
+        values, seen = values.float(), seen.float()
+        for side in sides:
+            share = _box_sums(seen, side)
+            means.append(_box_sums(values, side) / torch.where(share > 0, share, 1.0))
+    return torch.cat(means, dim=1)
+
+
+def _box_sums(images: Tensor, side: int) -> Tensor:
+    """Sums over squares, by rows and then by columns; convolutions are ten times as fast on a CPU as pooling."""
+    channels = images.shape[1]
+    column = images.new_ones(channels, 1, side, 1)
+    sums = F.conv2d(images, column, padding=(side // 2, 0), groups=channels)
+    return F.conv2d(sums, column.transpose(2, 3), padding=(0, side // 2), groups=channels)
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The default encoder: seasonal composites, then a small U-Net as a residual.
+"""The default encoder: robust seasonal composites at several scales, a linear map of them, and a small U-Net on top.
 
 The network starts as a seasonal compositor, because a plain temporal attention with random queries averages the season
 away, and the season is what tells crops and forests apart. Every operation is local: nothing is normalised over space
@@ -7,41 +7,59 @@ or over the batch, so that a map made in tiles equals a map made in one piece.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eearth.errors import ModelError
+from eearth.models.contrast import contrast
 from eearth.models.encoder import Encoder
-from eearth.models.layers import DAYS_IN_YEAR, PixelNorm, composite, convolution, unet_reach
+from eearth.models.layers import DAYS_IN_YEAR, PixelNorm, box_means, convolution, robust_composite, unet_reach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Narrowest kernel in days. It bounds the exponent of a date half a year away to −42, which float32 and bfloat16 hold
-# (smallest normal number e^−87), so that the softmax needs no maximum for each pixel and is one matrix product.
-NARROWEST_KERNEL = 20.0
+    from eearth.data.series import Chips
+    from eearth.models.contrast import Directions, Recipe
+
+# Sides in pixels of the squares whose mean composites are features too: the pixel, its neighbours, its field.
+SCALES = (1, 3, 7)
+
+# Tolerance of the composites, in standard deviations of a band: an observation that far from the others of its
+# season counts half.
+TOLERANCE = 1.0
+
+# Least standard deviation of a composite, in those of its band: of one that never varies none could be taken.
+LEAST_SPREAD = 1e-3
+
+# Pairs of neighbours drawn from a sample, and how far apart at most in rows and in columns: within a field, mostly.
+NEIGHBOURS = 400
+NEIGHBOUR_DISTANCE = 3
+
+# Standard deviation of a kernel in days: kernels of neighbouring months overlap, and a date half a year away weighs
+# e^−27, which float32 and bfloat16 hold, so that the softmax needs no maximum for each pixel and is one matrix product.
+KERNEL_WIDTH = 25.0
 
 
 class SeasonalCompositor(nn.Module):
-    """One composite for each of several learnable Gaussian kernels over the day of the year.
+    """One composite for each of several Gaussian kernels over the day of the year, spread evenly.
 
     A composite is the mean of the pixel's clear observations under softmax weights −d²/2σ², d the circular distance in
-    days between the acquisition and the kernel's centre.
+    days between the acquisition and the kernel's centre; then once more without what lies far from that mean. Nothing
+    of it is learnt: with few labels there is nothing to learn it from, and it would double the cost of a training step.
 
     Args:
-        kernels: Number of kernels, at first spread evenly over the year.
-        width: First σ in days.
+        kernels: Number of kernels.
     """
 
-    def __init__(self, kernels: int, width: float = 25.0) -> None:
+    def __init__(self, kernels: int) -> None:
         """Place the kernels in the middle of equal parts of the year."""
         super().__init__()
-        turns = (torch.arange(kernels) + 0.5) / kernels
-        self.angle = nn.Parameter(2 * math.pi * turns)
-        self.log_width = nn.Parameter(torch.full((kernels,), math.log(width - NARROWEST_KERNEL)))
+        self.centre: Tensor
+        self.register_buffer("centre", (torch.arange(kernels) + 0.5) / kernels, persistent=False)
 
     def weights(self, day: Tensor) -> Tensor:
         """Unnormalised weights exp(−d²/2σ²) of dates.
@@ -52,10 +70,9 @@ class SeasonalCompositor(nn.Module):
         Returns:
             (chip, kernel, time).
         """
-        turns = (day / DAYS_IN_YEAR)[:, None] - (self.angle / (2 * math.pi))[:, None]
-        distance = (turns - torch.round(turns.detach())) * DAYS_IN_YEAR
-        width = NARROWEST_KERNEL + torch.exp(self.log_width)
-        return torch.exp(-0.5 * (distance / width[:, None]) ** 2)
+        turns = (day / DAYS_IN_YEAR)[:, None] - self.centre[:, None]
+        distance = (turns - torch.round(turns)) * DAYS_IN_YEAR
+        return torch.exp(-0.5 * (distance / KERNEL_WIDTH) ** 2)
 
     def forward(self, values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
         """Composite.
@@ -70,7 +87,7 @@ class SeasonalCompositor(nn.Module):
         """
         with torch.autocast(values.device.type, enabled=False):
             weights = self.weights(day.float())
-        return composite(weights, values, clear)[0].flatten(1, 2)
+        return robust_composite(weights, values, clear, TOLERANCE).flatten(1, 2)
 
 
 class ResidualUNet(nn.Module):
@@ -108,7 +125,7 @@ class ResidualUNet(nn.Module):
 
 
 class SeasonalUNet(Encoder):
-    """Seasonal composites of every pixel, and a U-Net over them.
+    """Seasonal composites of every pixel and of its surroundings, and a U-Net over them.
 
     Args:
         bands: See `Encoder`.
@@ -121,6 +138,8 @@ class SeasonalUNet(Encoder):
     """
 
     name: ClassVar[str] = "seasonal-unet"
+    revision: ClassVar[int] = 2
+    solves: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -133,19 +152,77 @@ class SeasonalUNet(Encoder):
         hidden: int = 32,
         depth: int = 2,
     ) -> None:
-        """Start as a linear projection of the seasonal profile."""
+        """Start as a random rotation of the seasonal profile."""
         super().__init__(bands, mean, std, {"features": features, "kernels": kernels, "hidden": hidden, "depth": depth})
+        composites = kernels * len(self.bands)
         self.compositor = SeasonalCompositor(kernels)
-        self.project = nn.Conv2d(kernels * len(self.bands), features, 1)
+        self.usual: Tensor
+        self.spread: Tensor
+        self.register_buffer("usual", torch.zeros(composites, 1, 1))
+        self.register_buffer("spread", torch.ones(composites, 1, 1))
+        self.project = nn.Conv2d(len(SCALES) * composites, features, 1)
+        nn.init.orthogonal_(self.project.weight)
+        nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
         self.residual = ResidualUNet(features, hidden, depth)
 
     @property
     def margin(self) -> int:
-        """As far as the U-Net reaches."""
-        return unet_reach(self.depth)
+        """As far as the U-Net reaches beyond the largest square."""
+        return max(SCALES) // 2 + unet_reach(self.depth)
 
     def encode(self, values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
         """See `Encoder.encode`."""
-        profile = self.project(self.compositor(values, clear, day))
+        profile = self.project(self._profile(values, clear, day))
         features: Tensor = profile + self.residual(profile)
         return features
+
+    def _profile(self, values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
+        """Standardised composites at each scale, (chip, scale * composite, y, x)."""
+        seen = clear.amax(dim=1, keepdim=True).gt(0).float()
+        composites = (self.compositor(values, clear, day) - self.usual) / self.spread * seen
+        return box_means(composites, seen, SCALES)
+
+    @torch.no_grad()
+    def get_used_to(self, samples: Sequence[Chips]) -> None:
+        """Take the mean and the spread of the composites from some imagery; see `Encoder.get_used_to`."""
+        own = torch.cat([self._composites(chips) for chips in samples])
+        if not len(own):
+            return
+        self.usual.copy_(own.mean(dim=0)[:, None, None])
+        self.spread.copy_(own.std(dim=0, correction=0).clamp(min=LEAST_SPREAD)[:, None, None])
+
+    def _composites(self, chips: Chips) -> Tensor:
+        """Composites of the pixels that were seen, (pixel, composite)."""
+        composites = self.compositor(self.normalise(chips), chips.valid.float(), chips.day.float())
+        seen: Tensor = composites.movedim(1, -1)[chips.valid.any(dim=1)]
+        return seen
+
+    @torch.no_grad()
+    def contrast_neighbours(self, samples: Sequence[Chips], recipe: Recipe, random: np.random.Generator) -> Directions:
+        """Let `project` be the map that `contrast` finds; see `Encoder.contrast_neighbours`."""
+        pairs = [self._neighbours(chips, random) for chips in samples]
+        own, other = (torch.cat(side).double() for side in zip(*pairs, strict=True))
+        if not len(own):
+            msg = "expected neighbouring pixels that were both seen, found none: give --agreement 0 --evening 0"
+            raise ModelError(msg)
+        other = {
+            "neighbours": other,
+            "unrelated": other[torch.from_numpy(random.permutation(len(other)))],
+            "identical": own,
+        }[recipe.pairs]
+        found = contrast(own, other, recipe, self.features)
+        self.project.weight.copy_(found.weight[:, :, None, None])
+        self.project.bias.copy_(found.bias)  # type: ignore[union-attr]
+        return found
+
+    def _neighbours(self, chips: Chips, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Profiles of some pixels and of a neighbour of each, both (pixel, scale * composite)."""
+        profile = self._profile(self.normalise(chips), chips.valid.float(), chips.day.float())[0].movedim(0, -1)
+        seen = chips.valid[0].any(dim=0)
+        place = torch.from_numpy(np.stack([random.integers(0, side, NEIGHBOURS) for side in seen.shape]))
+        step = torch.from_numpy(random.integers(-NEIGHBOUR_DISTANCE, NEIGHBOUR_DISTANCE + 1, place.shape))
+        near, last = place + step, torch.tensor(seen.shape)[:, None] - 1
+        inside = (near >= 0).all(dim=0) & (near <= last).all(dim=0) & step.any(dim=0)
+        place, near = place[:, inside], near[:, inside]
+        both = seen[tuple(place)] & seen[tuple(near)]
+        return profile[tuple(place[:, both])], profile[tuple(near[:, both])]

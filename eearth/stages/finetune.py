@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eearth.data.regions import asked_imagery, open_labelled
-from eearth.errors import LabelError
+from eearth.data.regions import asked_imagery, open_all_labelled
 from eearth.evaluation import measure
 from eearth.events import Note, Report, Table, Warned, silent
 from eearth.geo.blocks import TEST, VALIDATION
@@ -21,7 +20,7 @@ from eearth.settings import PretrainSettings
 from eearth.training.finetune import finetune as train
 from eearth.training.history import write_history
 from eearth.training.loop import choose_device
-from eearth.training.pretrain import new_encoder
+from eearth.training.pretrain import at_home, new_encoder
 from eearth.workspace import Input, Workspace, file_input
 
 if TYPE_CHECKING:
@@ -58,9 +57,9 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         if run.finished:
             report(Note(text=f"{workspace.folder('finetune')} is up to date"))
             return run.finished
-        regions, classes = _open_regions(sources)
+        regions, classes = open_all_labelled(sources)
         device = choose_device(settings.device)
-        encoder = load_encoder(weights) if weights else _fresh_encoder(workspace, regions, settings)
+        encoder = _encoder(weights, workspace, regions, settings)
         model, history = train(encoder, regions, settings, device=device, checkpoint=run.scratch, report=report)
         measured = {
             name: measure(model, regions[0], part, device)
@@ -73,7 +72,7 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         report(_table(measured["test"], classes))
         return run.finish(
             seed=settings.seed,
-            figures=_figures(model, measured, weights),
+            figures=_figures(model, history, measured, weights),
             records={"device": str(device)},
         )
 
@@ -105,23 +104,15 @@ def _inputs(sources: list[Workspace], weights: Path | None, workspace: Workspace
     return inputs | ({"encoder": file_input(weights)} if weights else {})
 
 
-def _open_regions(sources: list[Workspace]) -> tuple[list[LabelledSeries], tuple[LandCoverClass, ...]]:
-    """Every workspace's labelled imagery; they must agree on what a class code means."""
-    opened = [open_labelled(source) for source in sources]
-    legend = {entry.code: entry.name for _, classes in opened for entry in classes}
-    for source, (_, classes) in zip(sources, opened, strict=True):
-        for entry in classes:
-            if legend[entry.code] != entry.name:
-                msg = (
-                    f"expected the same classes in all workspaces, found code {entry.code} as {entry.name!r} in "
-                    f"{source.root} and as {legend[entry.code]!r} in another: give them one `code` column"
-                )
-                raise LabelError(msg)
-    if len(set(legend.values())) < len(legend):
-        msg = f"expected one code for each class in all workspaces, found {legend}: give them one `code` column"
-        raise LabelError(msg)
-    merged = {entry.code: entry for _, classes in reversed(opened) for entry in classes}
-    return [region for region, _ in opened], tuple(merged[code] for code in sorted(merged))
+def _encoder(
+    weights: Path | None, workspace: Workspace, regions: Sequence[LabelledSeries], settings: FinetuneSettings
+) -> Encoder:
+    """Where training starts; an encoder of another region gets used to these."""
+    if weights is None:
+        return _fresh_encoder(workspace, regions, settings)
+    encoder = load_encoder(weights)
+    own = weights.resolve().parent == workspace.folder("pretrain").resolve()
+    return encoder if own else at_home(encoder, [region.series for region in regions])
 
 
 def _fresh_encoder(workspace: Workspace, regions: Sequence[LabelledSeries], settings: FinetuneSettings) -> Encoder:
@@ -174,10 +165,16 @@ def _table(test: Accuracy | None, classes: Sequence[LandCoverClass]) -> Table:
     return Table(title="test blocks", columns=columns, rows=tuple(tuple(str(cell) for cell in row) for row in rows))
 
 
-def _figures(model: LandCoverModel, measured: dict[str, Accuracy | None], weights: Path | None) -> dict[str, Any]:
+def _figures(
+    model: LandCoverModel,
+    history: list[dict[str, float]],
+    measured: dict[str, Accuracy | None],
+    weights: Path | None,
+) -> dict[str, Any]:
     test = measured["test"]
     return {
         "start": "pre-trained" if weights else "random weights",
+        "steps": int(history[-1]["step"]),
         "classes": len(model.classes),
         "test mIoU": round(test.mean_iou, 4) if test else "no test pixels",
         "test overall accuracy": round(test.overall_accuracy, 4) if test else "no test pixels",

@@ -10,7 +10,7 @@ from eearth.data.regions import asked_imagery, open_labelled, open_series
 from eearth.errors import WorkspaceError
 from eearth.events import Note, Report, silent
 from eearth.models.files import save_encoder
-from eearth.pictures import draw_history, draw_picture
+from eearth.pictures import draw_directions, draw_history, draw_picture
 from eearth.training.distributed import joined
 from eearth.training.history import write_history
 from eearth.training.pretrain import Keeping, pretrain_together
@@ -37,8 +37,9 @@ PANELS = {
 def pretrain(workspace: Workspace, settings: PretrainSettings, report: Report = silent) -> Manifest:
     """Pre-train an encoder on the workspace's imagery, and on that of others, into `pretrain/`.
 
-    Writes `encoder.safetensors`, `model.json`, `history.csv`, `loss.png` and `embedding.png`, and `logs/` where
-    TensorBoard is installed. Of several processes that a launcher started, one writes and reports.
+    Writes `encoder.safetensors`, `model.json`, `history.csv` and `embedding.png`; `directions.png` where directions
+    were learnt, `loss.png` where steps were taken, and `logs/` where TensorBoard is installed. Of several processes
+    that a launcher started, one writes and reports.
 
     Args:
         workspace: Where the imagery is, and where to write.
@@ -77,7 +78,7 @@ def _lead(sources: list[Workspace], settings: PretrainSettings, ranks: Ranks, re
         _write(run, workspace, encoder, watched, ranks)
         return run.finish(
             seed=settings.seed,
-            figures=_figures(watched.history, len(sources)),
+            figures={"regions": len(sources)} | _figures(watched),
             timings={"data-wait": f"{100 * watched.wait.share:.1f} %", "imagery was in": watched.held},
             records={"device": ranks.device.type, "processes": ranks.size, "probe": _watched_by(workspace, labelled)},
         )
@@ -107,7 +108,11 @@ def _watched_by(workspace: Workspace, labelled: LabelledSeries | None) -> str | 
 def _write(run: Run, workspace: Workspace, encoder: Encoder, watched: Watched, ranks: Ranks) -> None:
     save_encoder(run.folder, encoder, asked_imagery(workspace))
     write_history(run.folder / "history.csv", watched.history)
-    draw_history(run.folder / "loss.png", watched.history, PANELS)
+    if watched.directions:
+        found = watched.directions
+        draw_directions(run.folder / "directions.png", found.strength.numpy(), found.shared.numpy())
+    if any("loss" in row for row in watched.history):
+        draw_history(run.folder / "loss.png", watched.history, PANELS)
     colours = embedding_colours(encoder.to(ranks.device), open_series(workspace), ranks.device)
     draw_picture(run.folder / "embedding.png", colours)
 
@@ -122,17 +127,17 @@ def _inputs(sources: list[Workspace]) -> dict[str, Input]:
     return own | others
 
 
-def _figures(history: list[dict[str, float]], regions: int) -> dict[str, Any]:
-    losses = [row["loss"] for row in history if "loss" in row]
-    tenth = max(1, len(losses) // 10)
-    figures: dict[str, Any] = {
-        "regions": regions,
-        "steps": len(losses),
-        "loss, first tenth": round(float(np.mean(losses[:tenth])), 4),
-        "loss, last tenth": round(float(np.mean(losses[-tenth:])), 4),
-    }
-    probed = [row for row in history if "probe_miou" in row]
-    if probed:
-        first, last = (round(row["probe_miou"], 4) for row in (probed[0], probed[-1]))
-        figures["probe mIoU"] = f"{first} untrained, {last} at the end"
+def _figures(watched: Watched) -> dict[str, Any]:
+    losses = [row["loss"] for row in watched.history if "loss" in row]
+    figures: dict[str, Any] = {"steps": len(losses)}
+    if losses:
+        tenth = max(1, len(losses) // 10)
+        figures["loss, first tenth"] = round(float(np.mean(losses[:tenth])), 4)
+        figures["loss, last tenth"] = round(float(np.mean(losses[-tenth:])), 4)
+    probed = [row["probe_miou"] for row in watched.history if "probe_miou" in row]
+    if probed and watched.first_probe is not None:
+        told = [f"{watched.first_probe:.4f} with random weights"]
+        told += [f"{probed[0]:.4f} with learnt directions"] if watched.directions else []
+        told += [f"{probed[-1]:.4f} at the end"] if losses else []
+        figures["probe mIoU"] = ", ".join(told)
     return figures

@@ -117,16 +117,17 @@ class TrainingState:
     written: float = field(default_factory=time.monotonic)
     cost: float = 0.0
 
-    def restore(self) -> None:
-        """Take up the state that an interrupted run left behind, if there is one."""
+    def restore(self) -> bool:
+        """Take up the state that an interrupted run left behind, if there is one; whether there was."""
         path = self.folder / CHECKPOINT if self.folder else None
         there = path if path is not None and path.is_file() else None
         kept = self.share(torch.load(there, map_location="cpu", weights_only=True) if there else None)
         if kept is None:
-            return
+            return False
         self.modules.load_state_dict(kept["modules"])
         self.optimizer.load_state_dict(kept["optimizer"])
         self.step, self.history, self.best = kept["step"], kept["history"], kept["best"]
+        return True
 
     def keep(self) -> None:
         """Write the state if it is due: whole or not at all, whenever the process is killed."""

@@ -99,7 +99,7 @@ def _draw(region: LabelledSeries, part: int, bands: tuple[str, ...], count: int)
         windows.append(window)
     if not windows:
         return None
-    chips = region.series.chips(windows, [_spread_dates(region.series)] * len(windows), bands)
+    chips = region.series.chips(windows, [region.series.spread_dates(MOST_DATES)] * len(windows), bands)
     place, code = np.concatenate(pixels).T, np.concatenate(codes)
     clear = chips.valid.any(dim=1).numpy()[tuple(place)]
     return _Labelled(chips, place[:, clear], code[clear]) if clear.any() else None
@@ -170,15 +170,9 @@ def embedding_colours(encoder: Encoder, series: Series, device: torch.device) ->
             device=device,
             batch=PICTURE_BATCH,
             bands=encoder.bands,
-            dates=_spread_dates(series),
+            dates=series.spread_dates(MOST_DATES),
         )
     return principal_colours(features.transpose(1, 2, 0), counts > 0)
-
-
-def _spread_dates(series: Series) -> NDArray[np.intp]:
-    """All dates, or so many spread over the whole time."""
-    times = len(series.times)
-    return np.unique(np.linspace(0, times - 1, min(times, MOST_DATES)).round().astype(np.intp))
 
 
 def principal_colours(features: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.uint8]:

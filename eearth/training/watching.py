@@ -44,7 +44,7 @@ class Watcher:
     report: Report
 
     def begin(self, task: str, state: TrainingState, encoder: Encoder) -> None:
-        """Before the first step of a run: where it starts, and, for a fresh one, how good untrained features are."""
+        """Before the first step of a run: where it starts, and, for a fresh one, how good its features are by then."""
         self.report(Started(task=task, total=self.steps, unit="step", done=state.step))
         if self.probe and not state.history:
             state.history.append({"step": 0, "probe_miou": self.probe.mean_iou(encoder, self.ranks.device)})

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eearth.data.chips import LabelledChips, LabelledPixels, LabelledSeries, choose_labels
+from eearth.data.chips import LabelledChips, LabelledPixels, LabelledSeries, choose_labels, choose_together
 from eearth.data.series import Series
 from eearth.errors import LabelError
 
@@ -39,6 +39,15 @@ def test_a_budget_holds_for_every_class_and_touches_only_training_pixels(seed: i
     assert not (one.labels[chosen] == 0).any()
     larger = choose_labels(one.labels, one.split, per_class + 3, seed)
     assert not (chosen & ~larger).any()
+
+
+@given(seed=st.integers(0, 500), per_class=st.integers(1, 30), count=st.integers(1, 3))
+def test_a_budget_of_several_regions_holds_for_all_of_them_together(seed: int, per_class: int, count: int) -> None:
+    """As if their labels, one below the other, were those of one region."""
+    regions = [labelled(k, height=10 + k) for k in range(count)]
+    chosen = choose_together(regions, per_class, seed)
+    labels, split = (np.concatenate([getattr(one, name) for one in regions]) for name in ("labels", "split"))
+    np.testing.assert_array_equal(np.concatenate(chosen), choose_labels(labels, split, per_class, seed))
 
 
 def test_no_budget_means_all_training_pixels() -> None:

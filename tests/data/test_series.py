@@ -9,7 +9,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eearth.data.series import Series, band_statistics, join
+from eearth.data.series import SAMPLE_DATES, SAMPLES, Series, band_statistics, join, samples
 from eearth.errors import ModelError
 from eearth.geo.grid import Window
 
@@ -95,3 +95,24 @@ def test_statistics_without_a_clear_pixel_are_refused() -> None:
     blind = Series(series.reflectance, np.zeros(series.valid.shape, bool), series.times, series.bands)
     with pytest.raises(ModelError, match="cloud mask"):
         band_statistics([blind], blind.bands)
+
+
+@pytest.mark.parametrize(("times", "most", "expected"), [(3, 5, [0, 1, 2]), (9, 3, [0, 4, 8]), (1, 4, [0])])
+def test_dates_are_all_or_spread_over_the_whole_time(times: int, most: int, expected: list[int]) -> None:
+    assert make(times).spread_dates(most).tolist() == expected
+
+
+def test_samples_are_cuts_of_each_series_with_few_enough_dates() -> None:
+    long, short = make(SAMPLE_DATES + 40, 1, 40, 35), make(3, 1, 35, 50, seed=1)
+    drawn = samples([long, short], ("b0",), 7)
+    assert [chips.valid.shape for chips in drawn] == (
+        [(1, SAMPLE_DATES, 32, 32)] * (SAMPLES // 2) + [(1, 3, 32, 32)] * (SAMPLES // 2)
+    )
+    raw = np.where(short.valid[:, None], short.reflectance * 1e-4 - 0.1, 0).astype(np.float32)
+    cuts = np.lib.stride_tricks.sliding_window_view(raw[0, 0], (32, 32))
+    for chips in drawn[SAMPLES // 2 :]:
+        assert np.isclose(cuts, chips.reflectance[0, 0, 0].numpy(), atol=1e-6).all(axis=(-2, -1)).any()
+    again, other = samples([long, short], ("b0",), 7), samples([long, short], ("b0",), 8)
+    assert all(torch.equal(one.reflectance, two.reflectance) for one, two in zip(drawn, again, strict=True))
+    assert not all(torch.equal(one.reflectance, two.reflectance) for one, two in zip(drawn, other, strict=True))
+    assert [chips.valid.shape for chips in samples([make(2, 1, 5, 6)], ("b0",))] == [(1, 2, 5, 6)] * SAMPLES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIDE = 53
+
+# Fast enough, and with nothing to disturb it, so that a network of any kind learns two crops in a few steps.
+EASY: dict[str, Any] = {"learning_rate": 1e-3, "head_learning_rate": 3e-3, "gain": 0.0, "offset": 0.0, "noise": 0.0}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,10 +60,11 @@ def test_from_imagery_to_a_map_in_windows(name: str, tmp_path: Path) -> None:
     assert np.isfinite([row["loss"] for row in history]).all()
     save_encoder(tmp_path, encoder, {})
     started = load_encoder(tmp_path / ENCODER)
-    tuning = FinetuneSettings(labels_per_class=20, steps=15, batch_size=4, window_size=8, dates=6, learning_rate=3e-3)
+    tuning = FinetuneSettings(labels_per_class=100, steps=40, batch_size=4, window_size=8, dates=6, **EASY)
     model, history = finetune(started, [one], tuning)
-    losses = [row["loss"] for row in history]
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert [row["step"] for row in history] == list(range(41))
+    assert history[0]["loss"] < np.log(2)
+    assert np.isfinite([row["loss"] for row in history]).all()
     save_land_cover(tmp_path, model, {}, [])
     model, _ = load_land_cover(tmp_path / LAND_COVER)
     assert type(model.encoder) is MODELS[name]
@@ -69,5 +73,7 @@ def test_from_imagery_to_a_map_in_windows(name: str, tmp_path: Path) -> None:
     small, _ = predict_tile(model, one.series, whole, size=2 * margin + 12, margin=margin, device="cpu", batch=4)
     np.testing.assert_allclose(small, large, atol=1e-4)
     mapped = map_pixels(model, one.series, np.ones((SIDE, SIDE), bool), device="cpu")
-    assert set(np.unique(mapped[one.series.valid.any(axis=0)])) <= {4, 9}
-    assert (mapped[~one.series.valid.any(axis=0)] == 0).all()
+    seen = one.series.valid.any(axis=0)
+    assert set(np.unique(mapped[seen])) <= {4, 9}
+    assert (mapped[~seen] == 0).all()
+    assert (mapped == one.labels)[seen].mean() > 0.85

@@ -8,7 +8,18 @@ from scipy import stats
 from torch import nn
 
 from eearth.models.convlstm_unet import ConvLSTM, rising
-from eearth.models.layers import Ascent, Descent, PixelNorm, SeasonScores, halved, harmonics, unet_reach, weighted_mean
+from eearth.models.layers import (
+    Ascent,
+    Descent,
+    PixelNorm,
+    SeasonScores,
+    box_means,
+    halved,
+    harmonics,
+    robust_composite,
+    unet_reach,
+    weighted_mean,
+)
 from eearth.models.temporal_attention_unet import attend
 from eearth.models.tsvit import Attention, TemporalLayer, _around, _unite, _windows
 from eearth.models.unet3d import UNet3D, YearConvolution, slot_weights
@@ -31,6 +42,37 @@ def test_weighted_mean_is_numpys_and_zero_without_weight() -> None:
     full = weights.expand_as(values).numpy()
     expected = np.average(values[1].numpy(), axis=0, weights=full[1])
     np.testing.assert_allclose(found[1].numpy(), expected, rtol=1e-5)
+
+
+def test_a_robust_composite_is_a_mean_taken_again_with_cauchys_weights() -> None:
+    random = np.random.default_rng(0)
+    values, weights = random.normal(size=(2, 7, 3, 4, 5)) * 2, random.random((2, 6, 7))
+    clear = (random.random((2, 7, 4, 5)) < 0.6) * random.choice([0.5, 1.0], (2, 7, 4, 5))
+    clear[0, :, 1, 1] = 0
+    weights[:, 2] = 0
+    tensors = (torch.from_numpy(part).float() for part in (weights, values, clear))
+    found = robust_composite(*tensors, torch.tensor(0.7)).numpy()
+    expected = np.zeros((2, 6, 3, 4, 5))
+    for chip, slot, row, col in np.ndindex(2, 6, 4, 5):
+        own, counts = values[chip, :, :, row, col], weights[chip, slot] * clear[chip, :, row, col]
+        if counts.any():
+            far = ((own - np.average(own, axis=0, weights=counts)) ** 2).mean(axis=1)
+            expected[chip, slot, :, row, col] = np.average(own, axis=0, weights=counts / (1 + far / 0.7**2))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_box_means_are_those_of_the_seen_pixels_of_each_square() -> None:
+    random = np.random.default_rng(0)
+    seen = random.random((2, 1, 9, 7)) < 0.3
+    seen[1, :, :, :5] = False
+    values = random.normal(size=(2, 3, 9, 7)) * seen
+    found = box_means(torch.from_numpy(values), torch.from_numpy(seen), (1, 3, 7)).numpy()
+    for chip, row, col in np.ndindex(2, 9, 7):
+        for k, reach in enumerate((0, 1, 3)):
+            near = np.s_[max(0, row - reach) : row + reach + 1, max(0, col - reach) : col + reach + 1]
+            inside = values[chip, :, *near][:, seen[chip, 0, *near]]
+            expected = inside.mean(axis=1) if inside.size else np.zeros(3)
+            np.testing.assert_allclose(found[chip, 3 * k : 3 * k + 3, row, col], expected, atol=1e-6)
 
 
 def test_halved_is_the_clear_share_of_each_block() -> None:

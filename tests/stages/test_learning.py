@@ -19,7 +19,7 @@ from rio_cogeo import cog_validate
 from shapely.geometry import Polygon, box
 
 from eearth.errors import LabelError, ModelError, WorkspaceError
-from eearth.events import Event, Note, Warned
+from eearth.events import Event, Note, Started, Warned
 from eearth.geo.cube import CUBE, Cube
 from eearth.settings import DownloadSettings, FinetuneSettings, PredictSettings, PretrainSettings, RasterizeSettings
 from eearth.stages.download import download
@@ -129,6 +129,18 @@ def test_learning_works_at_all(workspace: Workspace) -> None:
     assert done.figures["test overall accuracy"] > 0.4
 
 
+def test_a_label_budget_ends_with_the_linear_start(workspace: Workspace) -> None:
+    heard: list[Event] = []
+    done = finetune(workspace, FinetuneSettings(labels_per_class=5), heard.append)
+    assert done.figures["steps"] == 0
+    assert done.figures["test overall accuracy"] > 0.4
+    assert not any(isinstance(event, Started) for event in heard)
+    rows = (workspace.folder("finetune") / "history.csv").read_text().splitlines()
+    assert rows[0] == "step,loss"
+    assert len(rows) == 2
+    assert rows[1].startswith("0,")
+
+
 def test_pretraining_killed_and_rerun_gives_the_same_weights(workspace: Workspace, tmp_path: Path) -> None:
     shutil.rmtree(workspace.folder("pretrain"))
     words = [
@@ -199,6 +211,24 @@ def test_new_imagery_makes_labels_stale(workspace: Workspace, provider: Simulate
     _download(workspace, provider, datetime="2022-03/2022-10")
     with pytest.raises(WorkspaceError, match=r"labels is stale.*eearth rasterize"):
         finetune(workspace, FINETUNE)
+
+
+def test_an_encoder_of_an_earlier_version_is_one_clear_line(workspace: Workspace) -> None:
+    """Such a file as the first version of the default network wrote: without a revision."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path = workspace.folder("pretrain") / "encoder.safetensors"
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["eearth"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - the file is no mapping
+    del header["revision"]
+    save_file(tensors, workspace.root / "old.safetensors", metadata={"eearth": json.dumps(header)})
+    done = _run("finetune", "--encoder", str(workspace.root / "old.safetensors"), "-w", str(workspace.root))
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("Error: expected weights of the present seasonal-unet")
+    assert line.endswith("run `eearth pretrain` again")
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", b"\xff" * 4096])

@@ -6,26 +6,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
 from test_training import PRETRAIN, region
 
-from eearth.classifiers import probe
 from eearth.training.pretrain import new_encoder, pretrain
 from eearth.training.probe import Probe, embedding_colours, principal_colours
 
 CPU = torch.device("cpu")
-
-
-def test_the_probe_is_scikit_learns_logistic_regression() -> None:
-    random = np.random.default_rng(0)
-    target = random.integers(0, 4, 120)
-    known = random.normal(size=(120, 10)) + np.eye(4, 10)[target]
-    asked = random.normal(size=(400, 10)) + np.eye(4, 10)[random.integers(0, 4, 400)]
-    mean, std = known.mean(axis=0), known.std(axis=0)
-    expected = LogisticRegression(max_iter=1000, tol=1e-8).fit((known - mean) / std, target)
-    known, asked, codes = known.astype(np.float32), asked.astype(np.float32), target.astype(np.uint8)
-    found = probe(known, codes, usual=known)(asked)
-    assert (found == expected.predict((asked - mean) / std)).mean() > 0.995
 
 
 def test_the_probe_learns_from_training_pixels_and_asks_validation_pixels_only() -> None:

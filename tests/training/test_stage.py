@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 
 import matplotlib.image
 import pytest
+import torch
 from fields import field_workspace
 
+from eearth.data.regions import open_series
+from eearth.models.files import ENCODER, load_encoder
+from eearth.models.registry import build
 from eearth.settings import PretrainSettings
 from eearth.stages.pretrain import pretrain
 from eearth.status import project_status
+from eearth.training.directions import planned_steps
+from eearth.training.pretrain import new_encoder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,15 +51,36 @@ def test_the_history_has_the_loss_of_each_step_and_looks_in_between(trained: Wor
 
 def test_the_pictures_and_figures_are_there(trained: Workspace) -> None:
     manifest = trained.require("pretrain")
-    assert {"embedding.png", "loss.png", "history.csv", "encoder.safetensors", "model.json"} == set(manifest.outputs)
+    drawn = {"embedding.png", "directions.png", "loss.png"}
+    assert {*drawn, "history.csv", "encoder.safetensors", "model.json"} == set(manifest.outputs)
     picture = matplotlib.image.imread(trained.folder("pretrain") / "embedding.png")
     assert picture.shape[:2] == (480, 480)
     assert str(manifest.timings["data-wait"]).endswith(" %")
     assert manifest.timings["imagery was in"] == "memory"
     assert replace(manifest, timings={}).digest == manifest.digest
-    assert "untrained" in manifest.figures["probe mIoU"]
+    told = manifest.figures["probe mIoU"]
+    assert [part.split(" ", 1)[1] for part in told.split(", ")] == [
+        "with random weights",
+        "with learnt directions",
+        "at the end",
+    ]
     assert manifest.records["probe"] == trained.require("rasterize").digest
     assert (trained.folder("pretrain") / "logs").is_dir() == (find_spec("tensorboard") is not None)
+
+
+def test_without_steps_the_directions_of_neighbours_are_what_is_learnt(tmp_path: Path) -> None:
+    workspace = field_workspace(tmp_path)
+    done = pretrain(workspace, PretrainSettings(features=16))
+    assert done.figures["steps"] == 0
+    assert done.figures["probe mIoU"].endswith("with learnt directions")
+    assert "loss.png" not in done.outputs
+    assert [row["step"] for row in rows(workspace)] == ["0"]
+    learnt = load_encoder(workspace.folder("pretrain") / ENCODER)
+    fresh = new_encoder([open_series(workspace)], PretrainSettings(features=16))
+    changed = {name for name, value in learnt.state_dict().items() if not torch.equal(value, fresh.state_dict()[name])}
+    assert changed == {"project.weight", "project.bias"}
+    assert planned_steps(learnt, PretrainSettings(evening=0.0, agreement=0.0)) == 150
+    assert planned_steps(build("tsvit", bands=("a",), mean=[0.0], std=[1.0]), PretrainSettings(model="tsvit")) == 150
 
 
 def test_labels_are_watched_and_not_an_input(trained: Workspace, tmp_path: Path) -> None:
