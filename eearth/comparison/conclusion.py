@@ -34,8 +34,9 @@ def gain_text(difference: Difference) -> str:
 def _sentence(summary: Summary, label: str) -> str:
     scratch = LABELS[SCRATCH]
     subject = f"pre-training {label.removeprefix(LABELS[PRETRAINED]).strip()}".strip()
-    clauses = _against_scratch(summary, label, subject) if scratch in summary.references else [subject]
-    clauses += [_against(summary, label, other) for other in summary.references if other != scratch]
+    references = summary.references_of(label)
+    clauses = _against_scratch(summary, label, subject) if scratch in references else [subject]
+    clauses += [_against(summary, label, other) for other in references if other != scratch]
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}."
 

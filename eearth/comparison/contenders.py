@@ -36,7 +36,7 @@ class Contender:
     Attributes:
         kind: One of the keys of `LABELS`.
         encoder: What it starts from; None where it starts from nothing.
-        rate: Learning rate of the network from scratch, one of several that are tried; None for the others.
+        rate: Learning rate of a network, one of several that are tried; None for the others.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """Name in a table; that of the network from scratch is the same for all its learning rates."""
+        """Name in a table; that of a network is the same for all its learning rates."""
         source = self.encoder.source if self.encoder else ""
         return f"{LABELS[self.kind]} on {source}" if source else LABELS[self.kind]
 
@@ -100,7 +100,7 @@ class Outcome:
 def line_up(kinds: Sequence[str], encoders: Sequence[Pretrained], rates: Sequence[float]) -> tuple[Contender, ...]:
     """Every contender, in the order in which tables show them: encoders first, then what they are compared with."""
     by_kind = {
-        PRETRAINED: [Contender(PRETRAINED, encoder) for encoder in encoders],
+        PRETRAINED: [Contender(PRETRAINED, encoder, rate) for encoder in encoders for rate in rates],
         SCRATCH: [Contender(SCRATCH, rate=rate) for rate in rates],
         PROBE: [Contender(PROBE, encoder) for encoder in encoders],
         FOREST: [Contender(FOREST)],

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from eearth.comparison.experiment import Experiment, Plan
+from eearth.comparison.experiment import Experiment
 from eearth.errors import EearthError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
+
+    from eearth.comparison.plan import Plan
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -2,66 +2,54 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from eearth.classifiers import forest, probe
-from eearth.comparison.contenders import FOREST, PROBE, Contender, Outcome, Task, pixels_of
-from eearth.comparison.features import encoded, monthly_medians
-from eearth.data.chips import LabelledSeries, choose_labels
-from eearth.data.regions import open_labelled
-from eearth.errors import LabelError
-from eearth.evaluation import measure
+from eearth.comparison.contenders import FOREST, PROBE, Outcome, Task, pixels_of
+from eearth.comparison.features import encoded, medians_of_all
+from eearth.comparison.splits import Ground, split_regions
+from eearth.data.chips import LabelledSeries, choose_together
+from eearth.data.regions import open_all_labelled
+from eearth.data.series import IN_MEMORY
 from eearth.geo.blocks import TEST, TRAIN
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import tiles_of
-from eearth.geo.split import split_blocks
 from eearth.inference import EVALUATION_TILE
 from eearth.metrics import Accuracy, accuracy, confusion_matrix
 from eearth.models.files import load_encoder
-from eearth.models.registry import build
-from eearth.settings import FinetuneSettings
 from eearth.training.finetune import finetune
+from eearth.training.pretrain import at_home, untrained
 from eearth.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
+    from eearth.comparison.contenders import Contender, Pretrained
+    from eearth.comparison.plan import Plan
+    from eearth.data.series import Series
     from eearth.models.encoder import Encoder
+    from eearth.models.segmentation import LandCoverModel
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What every process of a comparison knows.
-
-    Attributes:
-        workspace: Folder with imagery and labels.
-        contenders: Who takes part.
-        split: Arguments of `split_blocks` beside the seed, as the labels were split.
-        network: Description of the network from scratch: that of the encoders, with this region's band statistics.
-        training: How networks are trained; budget, seed and learning rate are the run's.
-        device: Where networks run.
-        kept: Folder for what is computed once for all runs.
-    """
-
-    workspace: Path
-    contenders: tuple[Contender, ...]
-    split: dict[str, float | None]
-    network: dict[str, Any]
-    training: FinetuneSettings
-    device: str
-    kept: Path
+# Pixels that a forest or a probe learns from at most, drawn at random: 300,000 take a forest minutes, and neighbours
+# say the same. The last part of the seed that draws them.
+MOST_PIXELS, DRAW_PIXELS = 20_000, 9
 
 
 class Experiment:
-    """A region under the split of each seed, and everyone who learns on it.
+    """Some regions under the split of each seed, and everyone who learns on them.
+
+    Labelled pixels of all regions stand in one row, region by region.
 
     Args:
         plan: See there.
@@ -70,106 +58,171 @@ class Experiment:
     def __init__(self, plan: Plan) -> None:
         """Hold the imagery in memory where it is small enough."""
         self.plan = plan
-        region, _ = open_labelled(Workspace(plan.workspace))
-        self.series, self.labels = region.series.in_memory(), region.labels
+        workspaces = [Workspace(source.workspace) for source in plan.sources]
+        opened, _ = open_all_labelled(workspaces)
+        self.series = [one.series.in_memory(IN_MEMORY // len(opened)) for one in opened]
+        self.labels = [one.labels for one in opened]
+        self.grids = [Cube.open(workspace.folder("download") / CUBE).grid for workspace in workspaces]
+        self.codes = self._row(self.labels)
         self.contenders = {one.name: one for one in plan.contenders}
-        self.region = cache(self._region)
-        self.encoder = cache(load_encoder)
+        self.regions = cache(self._regions)
+        self.encoder = cache(self._encoder)
+        self.fresh = lru_cache(maxsize=1)(self._fresh)
+        self.fresh_features = lru_cache(maxsize=1)(self._fresh_features)
 
-    def run(self, task: Task) -> Outcome:
-        """Learn from the pixels of one seed and budget, and measure on that seed's test pixels.
+    def run(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Several runs, one after the other; those that share features should come together.
 
         Raises:
-            LabelError: There are fewer than two classes to learn from.
+            LabelError: A network finds fewer than two classes to learn from.
         """
+        return [self._run(task) for task in tasks]
+
+    def _run(self, task: Task) -> Outcome:
+        """Learn from the pixels of one seed and budget, and measure on that seed's test pixels."""
         begun = time.perf_counter()
-        region, contender = self.region(task.seed), self.contenders[task.contender]
-        chosen = choose_labels(region.labels, region.split, pixels_of(task.budget), task.seed)
+        regions, contender = self.regions(task.seed), self.contenders[task.contender]
+        part = self._row([one.split for one in regions])
+        chosen = self._row(choose_together(regions, pixels_of(task.budget), task.seed))
         learn = self._classify if contender.kind in (FOREST, PROBE) else self._train
-        result = learn(contender, region, chosen, task)
-        held = region.labels[(region.split == TEST) & (region.labels > 0)]
+        held = part == TEST
+        result = _accuracy(self.codes[held], learn(contender, part, chosen, task))
         return Outcome(
             task=task,
-            train_pixels=int((region.split == TRAIN).sum()),
-            test_pixels=held.size,
-            test_classes=np.unique(held).size,
+            train_pixels=int((part == TRAIN).sum()),
+            test_pixels=int(held.sum()),
+            test_classes=np.unique(self.codes[held]).size,
             labels=int(chosen.sum()),
-            classes=np.unique(region.labels[chosen]).size,
+            classes=np.unique(self.codes[chosen]).size,
             miou=result.mean_iou,
             overall=result.overall_accuracy,
             seconds=time.perf_counter() - begun,
         )
 
-    def prepare(self, name: str) -> None:
-        """Compute what all runs of a forest or probe look at, unless an interrupted command did."""
-        path = self._features_of(name)
+    def prepare(self, encoder: Pretrained | None) -> None:
+        """Compute what all runs with an encoder, or with none a forest, look at, unless an earlier command did."""
+        path = self._kept(encoder)
         if path.is_file():
             return
-        contender = self.contenders[name]
-        if contender.encoder is None:
-            features = monthly_medians(self.series, self.labels > 0)
-        else:
-            features = encoded(self.series, load_encoder(contender.encoder.path), self.labels > 0, self.plan.device)
+        wanted = [labels > 0 for labels in self.labels]
+        features = self._encoded(self.encoder(encoder), wanted) if encoder else medians_of_all(self.series, wanted)
         fresh = path.with_suffix(f".{os.getpid()}")
         with fresh.open("wb") as file:
             np.save(file, features)
         fresh.replace(path)
 
-    def _region(self, seed: int) -> LabelledSeries:
-        grid = Cube.open(Workspace(self.plan.workspace).folder("download") / CUBE).grid
-        split = split_blocks(self.labels, grid, seed=seed, **self.plan.split)  # type: ignore[arg-type]
-        return LabelledSeries(self.series, self.labels, split.part)
+    def _regions(self, seed: int) -> list[LabelledSeries]:
+        grounds = [
+            Ground(labels, grid, source.split)
+            for labels, grid, source in zip(self.labels, self.grids, self.plan.sources, strict=True)
+        ]
+        parts = split_regions(grounds, seed)
+        return [LabelledSeries(*one) for one in zip(self.series, self.labels, parts, strict=True)]
 
-    def _train(self, contender: Contender, region: LabelledSeries, _chosen: NDArray[np.bool_], task: Task) -> Accuracy:
-        """Fine-tune a network; it chooses the same pixels by the same seed."""
-        settings = replace(self.plan.training, labels_per_class=pixels_of(task.budget), seed=task.seed)
-        if contender.rate is not None:
-            settings = replace(settings, learning_rate=contender.rate)
-        device = torch.device(self.plan.device)
-        start = self.encoder(contender.encoder.path) if contender.encoder else self._fresh(task.seed)
-        model, _ = finetune(start, [region], settings, device=device)
-        result = measure(model, region, TEST, device)
-        assert result is not None  # noqa: S101 - `split_blocks` gives no split without test pixels
-        return result
+    def _train(
+        self, contender: Contender, part: NDArray[np.uint8], _chosen: NDArray[np.bool_], task: Task
+    ) -> NDArray[np.uint8]:
+        """Fine-tune a network, which chooses the same pixels by the same seed; the classes of the test pixels.
 
-    def _fresh(self, seed: int) -> Encoder:
-        """The network with random weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return build(**self.plan.network)
+        An encoder that takes no step gives the same features to all budgets, so they are computed once. A pixel that
+        was never seen clearly has no class.
+        """
+        start = self.encoder(contender.encoder) if contender.encoder else self.fresh(task.seed)
+        settings = self.plan.schedule(contender, task.budget, task.seed)
+        model, _ = finetune(start, self.regions(task.seed), settings, device=self.plan.device)
+        held = part == TEST
+        if not self.plan.frozen(contender, task.budget):
+            features = self._encoded(model.encoder, self._held(task.seed))
+        elif contender.encoder:
+            features = self._features(contender)[held]
+        else:
+            features = self.fresh_features(task.seed)
+        return np.where(self.seen[held], _highest(model, features), 0)
 
     def _classify(
-        self, contender: Contender, region: LabelledSeries, chosen: NDArray[np.bool_], task: Task
-    ) -> Accuracy:
-        """Fit a classifier to the features of the chosen pixels.
+        self, contender: Contender, part: NDArray[np.uint8], chosen: NDArray[np.bool_], task: Task
+    ) -> NDArray[np.uint8]:
+        """Fit a classifier to the features of the chosen pixels; the classes of the test pixels.
 
-        A pixel that was never seen clearly teaches nothing, and is an error where it is tested, as with networks.
+        A pixel that was never seen clearly teaches nothing, and is an error where it is tested, as with networks; so a
+        single class may be all that is mapped, and with none at all nothing is.
         """
-        place = self.labels > 0
-        codes, part = self.labels[place], region.split[place]
-        features = np.load(self._features_of(contender.name), mmap_mode="r")
-        learnt, held = chosen[place] & self.seen, part == TEST
-        if np.unique(codes[learnt]).size < 2:  # noqa: PLR2004 (one class is no choice)
-            msg = (
-                "expected at least 2 classes with clearly seen pixels among the training labels, found fewer with seed "
-                f"{task.seed}: see `eearth rasterize`"
-            )
-            raise LabelError(msg)
+        features = self._features(contender)
+        learnt, held = chosen & self.seen, part == TEST
+        if not learnt.any():
+            return np.zeros(held.sum(), np.uint8)
+        drawn = np.random.default_rng([task.seed, DRAW_PIXELS]).permutation(np.flatnonzero(learnt))
+        learnt = np.sort(drawn[:MOST_PIXELS])
         if contender.kind == FOREST:
-            model = forest(features[learnt], codes[learnt], task.seed)
+            model = forest(features[learnt], self.codes[learnt], task.seed)
         else:
-            model = probe(features[learnt], codes[learnt], features[part == TRAIN])
-        mapped = np.where(self.seen[held], model(features[held]), 0)
-        known = sorted({*codes[learnt].tolist(), *codes[held].tolist()})
-        return accuracy(confusion_matrix(codes[held], mapped, known), known)
+            model = probe(features[learnt], self.codes[learnt], features[(part == TRAIN) & self.seen])
+        return np.where(self.seen[held], model(features[held]), 0)
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
         """For each labelled pixel, whether it was ever seen clearly."""
-        found = np.zeros(self.labels.shape, bool)
-        for tile in tiles_of(self.labels.shape, EVALUATION_TILE):
-            found[tile.slices] = np.asarray(self.series.valid[:, *tile.slices]).any(axis=0)
-        return found[self.labels > 0]
+        return self._row([_seen(series) for series in self.series])
 
-    def _features_of(self, name: str) -> Path:
-        return self.plan.kept / f"features-{list(self.contenders).index(name)}.npy"
+    def _row(self, images: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """What images of all regions say of each labelled pixel."""
+        return np.concatenate([image[labels > 0] for image, labels in zip(images, self.labels, strict=True)])
+
+    def _held(self, seed: int) -> list[NDArray[np.bool_]]:
+        """For each region (y, x), True = a test pixel."""
+        return [(one.split == TEST) & (one.labels > 0) for one in self.regions(seed)]
+
+    def _encoder(self, pretrained: Pretrained) -> Encoder:
+        """A pre-trained encoder; one of another region gets used to these."""
+        encoder = load_encoder(pretrained.path)
+        return at_home(encoder, self.series) if pretrained.source else encoder
+
+    def _fresh(self, seed: int) -> Encoder:
+        """The network with random weights."""
+        return untrained(self.series, self.plan.network, seed)
+
+    def _fresh_features(self, seed: int) -> NDArray[np.float32]:
+        """Features of a seed's test pixels by its network with random weights, (pixel, feature)."""
+        return self._encoded(self.fresh(seed), self._held(seed))
+
+    def _encoded(self, encoder: Encoder, wanted: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
+        """Features of the wanted pixels of all regions; the encoder stays where it is."""
+        mover = copy.deepcopy(encoder)
+        parts = [
+            encoded(series, mover, place, self.plan.device)
+            for series, place in zip(self.series, wanted, strict=True)
+            if place.any()
+        ]
+        return np.concatenate(parts)
+
+    def _features(self, contender: Contender) -> NDArray[np.float32]:
+        """Features of all labelled pixels, (pixel, feature), as `prepare` left them."""
+        features: NDArray[np.float32] = np.load(self._kept(contender.encoder), mmap_mode="r")
+        return features
+
+    def _kept(self, encoder: Pretrained | None) -> Path:
+        name = "medians" if encoder is None else f"encoder {encoder.source}"
+        return self.plan.kept / f"{name}.npy"
+
+
+def _seen(series: Series) -> NDArray[np.bool_]:
+    """(y, x), whether a pixel was ever seen clearly."""
+    found = np.zeros(series.shape, bool)
+    for tile in tiles_of(series.shape, EVALUATION_TILE):
+        found[tile.slices] = np.asarray(series.valid[:, *tile.slices]).any(axis=0)
+    return found
+
+
+def _highest(model: LandCoverModel, features: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The class with the highest score of each pixel by the last layer alone."""
+    weight, bias = model.head.weight.detach()[:, :, 0, 0], model.head.bias
+    with torch.inference_mode():
+        scores = torch.nn.functional.linear(torch.from_numpy(features), weight, bias)
+    highest: NDArray[np.uint8] = np.asarray(model.classes, np.uint8)[scores.argmax(dim=1).numpy()]
+    return highest
+
+
+def _accuracy(truth: NDArray[np.uint8], mapped: NDArray[np.uint8]) -> Accuracy:
+    """Of test pixels; a class that could not be learnt counts in full as an error."""
+    codes = sorted({*np.unique(truth).tolist(), *np.unique(mapped[mapped > 0]).tolist()})
+    return accuracy(confusion_matrix(truth, mapped, codes), codes)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from eearth.errors import ModelError
 from eearth.geo.grid import tiles_of
-from eearth.geo.lattice import margin_for
-from eearth.inference import EVALUATION_BATCH, EVALUATION_TILE, EVALUATION_WINDOW, encode_tile
+from eearth.training.head import covering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,8 +24,20 @@ if TYPE_CHECKING:
 MEDIAN_TILE = 128
 
 
-def monthly_medians(series: Series, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Median of the clear observations in each calendar month that has an acquisition.
+def months_of(series: Series) -> NDArray[np.int64]:
+    """The calendar month of each acquisition, 0 to 11, shape (time,)."""
+    months: NDArray[np.int64] = series.times.astype("datetime64[M]").astype(np.int64) % 12
+    return months
+
+
+def monthly_medians(
+    series: Series,
+    wanted: NDArray[np.bool_],
+    *,
+    months: Sequence[int] | None = None,
+    bands: Sequence[str] | None = None,
+) -> NDArray[np.float32]:
+    """Median of the clear observations in each calendar month.
 
     A month without a clear observation of a pixel holds the median of all of the pixel's clear observations; a pixel
     that was never seen clearly is 0 throughout.
@@ -32,23 +45,48 @@ def monthly_medians(series: Series, wanted: NDArray[np.bool_]) -> NDArray[np.flo
     Args:
         series: The region's imagery.
         wanted: (y, x), True where medians are wanted.
+        months: Calendar months, 0 to 11; None for those with an acquisition.
+        bands: Bands by name; None for all.
 
     Returns:
         (pixel, month * band), pixels in the order of `np.nonzero(wanted)`.
     """
-    month = series.times.astype("datetime64[M]").astype(int) % 12
-    parts = [month == each for each in np.unique(month)]
+    month = months_of(series)
+    parts = [month == each for each in (np.unique(month) if months is None else months)]
 
     def of_tile(tile: Window, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-        values, valid = series.read(tile, series.bands)
+        values, valid = series.read(tile, bands or series.bands)
         clear = np.where(valid[:, None], values, np.float32(np.nan))[:, :, inside]
         return _medians(clear, parts).T
 
     return _by_tile(wanted, MEDIAN_TILE, of_tile)
 
 
+def medians_of_all(series: Sequence[Series], wanted: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
+    """Monthly medians of several regions side by side: every month in which one of them has an acquisition.
+
+    Args:
+        series: The regions' imagery, all with the bands of the first.
+        wanted: For each (y, x), True where medians are wanted.
+
+    Returns:
+        (pixel, month * band), region by region.
+
+    Raises:
+        ModelError: A region lacks a band.
+    """
+    months = sorted({int(month) for one in series for month in months_of(one)})
+    return np.concatenate(
+        [
+            monthly_medians(one, place, months=months, bands=series[0].bands)
+            for one, place in zip(series, wanted, strict=True)
+            if place.any()
+        ]
+    )
+
+
 def encoded(series: Series, encoder: Encoder, wanted: NDArray[np.bool_], device: str) -> NDArray[np.float32]:
-    """An encoder's features, as a map would see them.
+    """An encoder's features, as a map would see them; what no wanted pixel depends on is not looked at.
 
     Args:
         series: The region's imagery.
@@ -58,24 +96,26 @@ def encoded(series: Series, encoder: Encoder, wanted: NDArray[np.bool_], device:
 
     Returns:
         (pixel, feature), pixels in the order of `np.nonzero(wanted)`; 0 where a pixel was never seen clearly.
+
+    Raises:
+        ModelError: The encoder's features are not finite, or the series lacks a band.
     """
-    encoder.to(device)
-
-    def of_tile(tile: Window, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-        found = encode_tile(
-            encoder,
-            series,
-            tile,
-            size=EVALUATION_WINDOW,
-            margin=margin_for(encoder.margin),
-            device=device,
-            batch=EVALUATION_BATCH,
-            bands=encoder.bands,
-            inside=inside,
-        )
-        return np.nan_to_num(found[:, inside]).T
-
-    return _by_tile(wanted, EVALUATION_TILE, of_tile)
+    encoder.to(device).eval()
+    pixels = np.argwhere(wanted)
+    number = np.zeros(wanted.shape, np.intp)
+    number[wanted] = np.arange(len(pixels))
+    features = np.zeros((len(pixels), encoder.features), np.float32)
+    with torch.inference_mode():
+        for window, own in covering(pixels, encoder.margin, series.shape):
+            chips = series.chips([window], bands=encoder.bands)
+            place = tuple((own - [window.row, window.col]).T)
+            clear = chips.valid[0].any(dim=0).numpy()[place]
+            found = encoder(chips.to(device))[0].movedim(0, -1).float().cpu().numpy()[place]
+            features[number[tuple(own.T)]] = np.where(clear[:, None], found, 0)
+    if not np.isfinite(features).all():
+        msg = "expected finite features, found NaN or infinity: the encoder is damaged, run `eearth pretrain` again"
+        raise ModelError(msg)
+    return features
 
 
 def _by_tile(
@@ -95,7 +135,7 @@ def _by_tile(
 def _medians(clear: NDArray[np.float32], parts: list[NDArray[np.bool_]]) -> NDArray[np.float32]:
     """(time, band, pixel), NaN where not clear → (month * band, pixel)."""
     whole = np.nan_to_num(_median(clear))
-    medians = [_median(clear[part]) for part in parts]
+    medians = (_median(clear[part]) if part.any() else whole for part in parts)
     return np.concatenate([np.where(np.isnan(one), whole, one) for one in medians])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eearth.comparison.contenders import ALL, Outcome, Task
+from eearth.comparison.contenders import ALL, LABELS, PRETRAINED, Outcome, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +36,7 @@ def write_runs(path: Path, outcomes: Mapping[Task, Outcome], contenders: Sequenc
         for budget in summary.budgets
         for seed in range(summary.seeds[budget])
         for one in contenders
+        if seed < summary.tried[one.name, budget]
     )
     _write_csv(path, RUN_COLUMNS, (_run_row(outcomes[task]) for task in tasks))
 
@@ -69,23 +70,58 @@ def difference_table(summary: Summary) -> tuple[tuple[str, ...], Rows]:
     rows = [
         (f"{label} - {other}", *(difference_text(summary.difference(label, other, each)) for each in summary.budgets))
         for label in summary.pretrained
-        for other in summary.references
+        for other in summary.references_of(label)
     ]
     return ("gain, points", *map(heading, summary.budgets)), tuple(rows)
 
 
 def markdown(summary: Summary, sentence: str) -> str:
-    """Both tables with what they mean, and the conclusion."""
-    seeds = ", ".join(f"{heading(budget)}: {summary.seeds[budget]}" for budget in summary.budgets)
+    """A row for each budget, then one for each budget of each other encoder, what they mean, and the conclusion."""
     parts = [
-        "Test mIoU in percent, mean ± standard deviation over seeds. " + _rates_text(summary),
-        _markdown_table(*mean_table(summary)),
-        "Paired difference in points of mIoU ± half width of its 95 % interval (Student's t), and seeds with a gain.",
-        _markdown_table(*difference_table(summary)),
-        f"Seeds with each number of labelled pixels a class: {seeds}.",
+        "Test mIoU in percent, mean ± standard deviation over seeds; differences paired by seed, in points of mIoU, ± "
+        "half width of their 95 % interval (Student's t), and the seeds with a gain. " + _rates_text(summary),
+        _markdown_table(*budget_table(summary)),
+        _markdown_table(*transfer_table(summary)),
         sentence,
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
+
+
+def budget_table(summary: Summary) -> tuple[tuple[str, ...], Rows]:
+    """Header and rows, one a budget: seeds, all but the encoders of others, and what the own encoder gains."""
+    own = LABELS[PRETRAINED]
+    labels = [label for label in summary.labels if label in LABELS.values()]
+    others = summary.references_of(own) if own in summary.pretrained else ()
+    header = ("labelled pixels a class", "seeds", *labels, *(f"{own} - {other}" for other in others))
+    return header, tuple(
+        (*_budget(summary, each), *_entries(summary, each, labels, own, others)) for each in summary.budgets
+    )
+
+
+def transfer_table(summary: Summary) -> tuple[tuple[str, ...], Rows]:
+    """Header and rows, one a budget of each encoder of other regions; without rows where there is none."""
+    names = [label for label in summary.pretrained if label != LABELS[PRETRAINED]]
+    others = [summary.references_of(label) for label in names]
+    header = ("encoder", "labelled pixels a class", "seeds", "mIoU, %")
+    rows = (
+        (label, *_budget(summary, each), *_entries(summary, each, [label], label, references))
+        for label, references in zip(names, others, strict=True)
+        for each in summary.budgets
+    )
+    compared = (f"- {other.split(' on ')[0]}" for other in (others[0] if others else ()))
+    return (*header, *compared), tuple(rows)
+
+
+def _budget(summary: Summary, budget: str) -> tuple[str, str]:
+    return heading(budget), str(summary.seeds[budget])
+
+
+def _entries(
+    summary: Summary, budget: str, labels: Sequence[str], label: str, others: Sequence[str]
+) -> tuple[str, ...]:
+    """Means of some contenders, and what one of them gains over others."""
+    gains = (difference_text(summary.difference(label, other, budget)) for other in others)
+    return (*(_mean_text(summary, each, budget) for each in labels), *gains)
 
 
 def heading(budget: str) -> str:
@@ -106,8 +142,10 @@ def _mean_text(summary: Summary, label: str, budget: str) -> str:
 
 
 def _rates_text(summary: Summary) -> str:
+    if len(summary.rates) < 2:  # noqa: PLR2004 (one is no choice)
+        return ""
     tried = ", ".join(f"{rate:g}" for rate in summary.rates)
-    return f"Of the learning rates tried from scratch ({tried}) the best mean counts." if len(summary.rates) > 1 else ""
+    return f"Of the learning rates tried ({tried}) each seed takes that which is best on the others; the best is named."
 
 
 def _markdown_table(header: Sequence[str], rows: Rows) -> str:
@@ -128,7 +166,7 @@ def _cell_rows(summary: Summary, label: str, budget: str) -> list[tuple[object, 
     first = (budget, label, rate, len(cell.scores), *map(_figure, figures))
     if label not in summary.pretrained:
         return [(*first, "", "", "", "")]
-    gaps = {other: summary.difference(label, other, budget) for other in summary.references}
+    gaps = {other: summary.difference(label, other, budget) for other in summary.references_of(label)}
     return [(*first, other, _figure(gap.mean), _figure(gap.half), gap.wins) for other, gap in gaps.items()] or [
         (*first, "", "", "", "")
     ]

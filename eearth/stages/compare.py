@@ -9,19 +9,22 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from eearth.comparison.conclusion import conclude, gain_text
-from eearth.comparison.contenders import LABELS, PRETRAINED, PROBE, SCRATCH, Pretrained, line_up
+from eearth.comparison.contenders import FOREST, LABELS, PRETRAINED, PROBE, SCRATCH, Pretrained, line_up
 from eearth.comparison.crew import Crew, available_cores
-from eearth.comparison.experiment import Plan
 from eearth.comparison.figure import draw_budgets
 from eearth.comparison.ledger import Ledger
+from eearth.comparison.plan import Plan, Source
 from eearth.comparison.rounds import run_all
+from eearth.comparison.splits import overlapping
 from eearth.comparison.tables import difference_table, heading, markdown, mean_table, read_runs, write_cells, write_runs
-from eearth.data.regions import open_series
+from eearth.data.regions import open_all_labelled
 from eearth.data.series import band_statistics
 from eearth.errors import ModelError, UsageError, WorkspaceError
 from eearth.events import Note, Report, Table, silent
+from eearth.geo.cube import CUBE, Cube
 from eearth.manifest import file_digest, write_text
 from eearth.models.files import ENCODER, load_encoder
+from eearth.models.registry import MODELS
 from eearth.settings import FinetuneSettings, PretrainSettings
 from eearth.training.loop import choose_device
 from eearth.training.pretrain import new_encoder
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from eearth.manifest import Manifest
     from eearth.settings import CompareSettings
 
-# How the workspace's labels were split; the seed is that of each repetition.
+# How a workspace's labels were split; the seed is that of each repetition.
 SPLIT_SETTINGS = ("block_size", "buffer", "test_fraction", "validation_fraction")
 
 
@@ -52,17 +55,19 @@ def compare(workspace: Workspace, settings: CompareSettings, report: Report = si
         report: Receives progress.
 
     Raises:
-        EearthError: An earlier stage is missing, an encoder does not fit, or there are too few labels.
+        EearthError: An earlier stage is missing, the workspaces or an encoder do not fit, or there are too few labels.
     """
-    workspace.require_current("rasterize", made_from="download")
+    sources = _sources(workspace, settings)
+    for source in sources:
+        source.require_current("rasterize", made_from="download")
     encoders = _encoders(workspace, settings)
-    inputs = _inputs(workspace, encoders)
+    inputs = _inputs(sources, encoders)
     with workspace.stage(settings, inputs) as run:
         if run.finished:
             report(Note(text=f"{workspace.folder('compare')} is up to date"))
             return run.finished
-        plan = _plan(workspace, settings, encoders, run)
-        records = {"network": plan.network, "device": plan.device}
+        plan = _plan(sources, settings, encoders, run)
+        records = {"network": plan.network | {"revision": MODELS[plan.network["name"]].revision}, "device": plan.device}
         ledger = Ledger(run.scratch / "runs.jsonl", _earlier(workspace, settings, inputs, records))
         with Crew(plan, settings.workers or available_cores()) as crew:
             summary = run_all(crew, ledger, settings, report)
@@ -74,6 +79,16 @@ def compare(workspace: Workspace, settings: CompareSettings, report: Report = si
         draw_budgets(run.folder / "figure.png", summary)
         _show(summary, sentence, report)
         return run.finish(figures=_figures(summary), records=records, timings=_timings(ledger))
+
+
+def _sources(workspace: Workspace, settings: CompareSettings) -> list[Workspace]:
+    """The workspace and the others; one that took part twice would be tested on what it was trained on."""
+    sources = [workspace, *(Workspace(path) for path in settings.also)]
+    twice = [str(path) for path, count in Counter(one.root.resolve() for one in sources).items() if count > 1]
+    if twice:
+        msg = f"expected each workspace once, found {twice[0]} twice: leave it out of --also"
+        raise UsageError(msg)
+    return sources
 
 
 def _encoders(workspace: Workspace, settings: CompareSettings) -> tuple[Pretrained, ...]:
@@ -107,25 +122,47 @@ def _encoder_of(workspace: Workspace) -> Path:
     return workspace.folder("pretrain") / ENCODER
 
 
-def _inputs(workspace: Workspace, encoders: Sequence[Pretrained]) -> dict[str, Input]:
-    inputs = workspace.given("download", "rasterize")
+def _inputs(sources: Sequence[Workspace], encoders: Sequence[Pretrained]) -> dict[str, Input]:
+    """Stages of the workspace, labels of the others, encoders of others; labels speak for their imagery."""
+    inputs = sources[0].given("download", "rasterize")
+    for number, source in enumerate(sources[1:], start=2):
+        inputs[f"labels {number}"] = Input(source.require("rasterize").digest, source.folder("rasterize").resolve())
     if any(not one.source for one in encoders):
-        inputs |= workspace.given("pretrain")
+        inputs |= sources[0].given("pretrain")
     return inputs | {f"encoder {one.source}": file_input(one.path) for one in encoders if one.source}
 
 
-def _plan(workspace: Workspace, settings: CompareSettings, encoders: Sequence[Pretrained], run: Run) -> Plan:
-    """What the processes need; an encoder that does not fit is found before anything is written."""
-    split = workspace.require("rasterize").settings
+def _plan(sources: Sequence[Workspace], settings: CompareSettings, encoders: Sequence[Pretrained], run: Run) -> Plan:
+    """What the processes need; what does not fit together is found before anything is written."""
+    series = [region.series for region in open_all_labelled(sources)[0]]
+    _check_overlap(sources)
+    if FOREST in settings.contenders:
+        for one in series:
+            one.band_index(series[0].bands)
     return Plan(
-        workspace=workspace.root,
-        contenders=line_up(settings.contenders, encoders, settings.scratch_rates),
-        split={name: split[name] for name in SPLIT_SETTINGS},
-        network=_network(open_series(workspace), encoders),
+        sources=tuple(Source(source.root, _split_of(source)) for source in sources),
+        contenders=line_up(settings.contenders, encoders, settings.rates),
+        network=_network(series, encoders),
         training=FinetuneSettings(steps=settings.steps),
         device=str(choose_device(settings.device)),
         kept=run.scratch,
     )
+
+
+def _check_overlap(sources: Sequence[Workspace]) -> None:
+    pair = overlapping([Cube.open(source.folder("download") / CUBE).grid for source in sources])
+    if pair:
+        one, other = (sources[number].root for number in pair)
+        msg = (
+            f"expected regions that do not overlap, found the same ground in {one} and {other}, where training "
+            "pixels of one would be test pixels of the other: compare them one by one"
+        )
+        raise UsageError(msg)
+
+
+def _split_of(source: Workspace) -> dict[str, float | None]:
+    split = source.require("rasterize").settings
+    return {name: split[name] for name in SPLIT_SETTINGS}
 
 
 def _earlier(
@@ -140,25 +177,26 @@ def _earlier(
     return read_runs(path) if made_from == now else {}
 
 
-def _network(series: Series, encoders: Sequence[Pretrained]) -> dict[str, Any]:
+def _network(series: Sequence[Series], encoders: Sequence[Pretrained]) -> dict[str, Any]:
     """The network from scratch: that of the encoders, which must agree, with this imagery's band statistics.
 
     Raises:
         ModelError: The imagery lacks a band, or the encoders are of different networks.
     """
     if not encoders:
-        return new_encoder([series], PretrainSettings()).config()
+        return new_encoder(series, PretrainSettings()).config()
     configs = {one: load_encoder(one.path).config() for one in encoders}
     first = configs[encoders[0]]
     for one, config in configs.items():
-        series.band_index(config["bands"])
+        for region in series:
+            region.band_index(config["bands"])
         if _shape(config) != _shape(first):
             msg = (
                 f"expected encoders of one network with the same bands, found {_shape(first)} and, in {one.path}, "
                 f"{_shape(config)}: compare them one by one"
             )
             raise ModelError(msg)
-    mean, std = band_statistics([series], first["bands"])
+    mean, std = band_statistics(series, first["bands"])
     return first | {"mean": mean, "std": std}
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from eearth import classifiers
-from eearth.classifiers import forest, probe
 from eearth.comparison import features as module
-from eearth.comparison.features import encoded, monthly_medians
+from eearth.comparison.features import encoded, medians_of_all, monthly_medians
 from eearth.data.series import Series
+from eearth.errors import ModelError
 from eearth.geo.grid import Window
 from eearth.settings import PretrainSettings
 from eearth.training.pretrain import new_encoder
@@ -46,43 +45,49 @@ def test_monthly_medians_are_those_of_a_naive_loop(monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(found, np.array(rows), atol=1e-6)
 
 
-def test_frozen_features_are_those_of_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "EVALUATION_TILE", 8)
-    one = series()
+def test_medians_of_several_regions_have_the_same_columns() -> None:
+    """A month that one region lacks holds its pixels' medians of the year; bands are those of the first region."""
+    one, other = series(0), series(1, 11, 9)
+    summer = (one.times.astype("datetime64[M]").astype(int) % 12) > 5
+    turned = Series(other.reflectance[:, ::-1], other.valid, other.times, other.bands[::-1], 1e-4, -0.1)
+    late = Series(one.reflectance[summer], one.valid[summer], one.times[summer], one.bands, 1e-4, -0.1)
+    wanted = [np.random.default_rng(seed).random(region.shape) < 0.5 for seed, region in ((0, late), (1, turned))]
+    found = medians_of_all([late, turned], wanted)
+    months = np.unique(other.times.astype("datetime64[M]").astype(int) % 12)
+    assert found.shape == (sum(place.sum() for place in wanted), 3 * len(months))
+    first, second = np.split(found, [wanted[0].sum()])
+    np.testing.assert_array_equal(second, monthly_medians(other, wanted[1]))
+    there = np.repeat(np.isin(months, np.unique(late.times.astype("datetime64[M]").astype(int) % 12)), 3)
+    np.testing.assert_array_equal(first[:, there], monthly_medians(late, wanted[0]))
+    pixels = np.where(late.valid[:, None], late.reflectance * 1e-4 - 0.1, np.nan)[:, :, wanted[0]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a pixel that was never seen
+        whole = np.nan_to_num(np.nanmedian(pixels, axis=0)).T
+    np.testing.assert_allclose(first[:, ~there], np.tile(whole, (~there).sum() // 3), atol=1e-6)
+
+
+def test_frozen_features_are_those_of_the_whole_image() -> None:
+    one = series(0, 90, 130)
     encoder = new_encoder([one], PretrainSettings(features=8)).eval()
     with torch.no_grad():
         whole = encoder(one.chips([Window(0, 0, *one.shape)]))[0].numpy()
-    wanted = np.random.default_rng(2).random(one.shape) < 0.3
-    wanted[2, 3] = True
+    wanted = np.zeros(one.shape, bool)
+    wanted[2, 3] = wanted[40:50, 60:63] = wanted[89, 129] = wanted[80, 5] = True
+    encoded_pixels: list[int] = []
+    encoder.register_forward_hook(lambda _module, given, _found: encoded_pixels.append(given[0].valid[0, 0].numel()))
     found = encoded(one, encoder, wanted, "cpu")
     seen = one.valid.any(axis=0)[wanted]
+    assert 0 < seen.sum() < len(seen)
     np.testing.assert_allclose(found[seen], whole[:, wanted].T[seen], atol=1e-5)
     assert not found[~seen].any()
+    assert len(encoded_pixels) > 1
+    assert sum(encoded_pixels) < wanted.size / 2
 
 
-@pytest.mark.parametrize("name", ["forest", "probe"])
-def test_classifiers_learn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifiers, "TREES", 20)
-    random = np.random.default_rng(0)
-    codes = np.repeat(np.array([3, 200], np.uint8), 10)
-    features = (random.normal(0, 1, (20, 4)) + 4 * (codes == 200)[:, None]).astype(np.float32)
-    model = forest(features, codes, 5) if name == "forest" else probe(features, codes, features)
-    assert model(features).tolist() == codes.tolist()
-    assert model(features).dtype == np.uint8
-
-
-def test_a_forest_is_a_function_of_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifiers, "TREES", 5)
-    random = np.random.default_rng(0)
-    noise, codes = random.normal(0, 1, (220, 4)).astype(np.float32), random.integers(1, 4, 20).astype(np.uint8)
-    one, again, other = (forest(noise[:20], codes, seed)(noise[20:]).tolist() for seed in (5, 5, 6))
-    assert one == again != other
-
-
-def test_the_probes_standard_is_that_of_the_usual_pixels() -> None:
-    """A band that hardly varies among many pixels tells classes apart if it is made comparable with the others."""
-    random = np.random.default_rng(0)
-    codes = np.tile(np.array([1, 2], np.uint8), 500)
-    features = np.stack([random.normal(0, 100, 1000), random.normal(0, 0.001, 1000) + 0.01 * (codes == 2)], axis=1)
-    model = probe(features[:20], codes[:20], features)
-    assert (model(features) == codes).mean() > 0.97
+def test_features_that_are_no_numbers_are_refused() -> None:
+    one = series()
+    encoder = new_encoder([one], PretrainSettings(features=8))
+    with torch.no_grad():
+        next(encoder.parameters()).fill_(torch.nan)
+    with pytest.raises(ModelError, match="the encoder is damaged"):
+        encoded(one, encoder, np.ones(one.shape, bool), "cpu")

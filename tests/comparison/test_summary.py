@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,24 +14,26 @@ from scipy import stats
 from eearth.comparison.conclusion import conclude
 from eearth.comparison.contenders import Contender, Outcome, Pretrained, Task, line_up
 from eearth.comparison.crew import Crew
-from eearth.comparison.experiment import Plan
 from eearth.comparison.figure import draw_budgets, spread_apart
 from eearth.comparison.ledger import Ledger
-from eearth.comparison.rounds import run_all
-from eearth.comparison.summary import Summary, paired
-from eearth.comparison.tables import markdown, write_cells
+from eearth.comparison.plan import Plan
+from eearth.comparison.rounds import run_all, together
+from eearth.comparison.summary import Summary, in_the_race, paired
+from eearth.comparison.tables import markdown, write_cells, write_runs
 from eearth.events import silent
 from eearth.settings import CompareSettings, FinetuneSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Scores = dict[tuple[str, str], list[float]]
 
 SCRATCH = ["scratch, rate 0.001", "scratch, rate 0.01"]
+PRETRAINED = ["pre-trained, rate 0.001", "pre-trained, rate 0.01"]
 
 
 def outcomes_of(scores: Scores) -> dict[Task, Outcome]:
+    """The pre-trained network's scores are those of the rate 0.001; at 0.01 it is far behind."""
+    for (name, budget), values in [item for item in scores.items() if item[0][0] == "pre-trained"]:
+        scores = {key: kept for key, kept in scores.items() if key != (name, budget)}
+        scores |= {(PRETRAINED[0], budget): values, (PRETRAINED[1], budget): [one - 40 for one in values[:5]]}
     tasks = {
         Task(name, budget, s): one for (name, budget), all_seeds in scores.items() for s, one in enumerate(all_seeds)
     }
@@ -116,9 +118,102 @@ def test_tables_hold_the_same_figures(summary: Summary, tmp_path: Path) -> None:
     assert (row["contender"], row["miou"], row["difference"], row["wins"]) == ("pre-trained", "53.0000", "10.5000", "4")
     assert len(rows) == 2 * (2 + 1 + 1)
     text = markdown(summary, "So it is.")
-    assert "| scratch | 42.5 ± 2.6 (rate 0.001) | 81.6 ± 2.1 (rate 0.01) |" in text
-    assert "| pre-trained - scratch | +10.5 ± " in text
-    assert text.endswith("1: 4, all labels: 4.\n\nSo it is.\n")
+    lines = text.splitlines()
+    assert lines[2] == (
+        "| labelled pixels a class | seeds | pre-trained | scratch | random forest | pre-trained - scratch | "
+        "pre-trained - random forest |"
+    )
+    half = np.diff(stats.ttest_rel([50, 54, 52, 56], [40, 43, 41, 46]).confidence_interval(0.95)).item() / 2
+    assert lines[4].startswith(
+        f"| 1 | 4 | 53.0 ± 2.6 (rate 0.001) | 42.5 ± 2.6 (rate 0.001) | 53.2 ± 3.9 | +10.5 ± {half:.1f} (4/4) | -0.2 ± "
+    )
+    assert lines[5].startswith(
+        "| all labels | 4 | 81.5 ± 1.3 (rate 0.001) | 81.6 ± 2.1 (rate 0.01) | 91.5 ± 1.1 | -0.1 ± "
+    )
+    assert text.endswith("|\n\nSo it is.\n")
+
+
+def test_other_encoders_have_rows_of_their_own(tmp_path: Path) -> None:
+    encoders = [Pretrained(tmp_path), Pretrained(tmp_path, "coast on sand"), Pretrained(tmp_path, "plain")]
+    contenders = line_up(("pretrained", "scratch", "probe", "forest"), encoders, [0.0])
+    scores = {one.name: [10.0 * number, 10.0 * number + 2 + number] for number, one in enumerate(contenders)}
+    outcomes = outcomes_of({(name, budget): values for name, values in scores.items() for budget in ("1", "5")})
+    summary = Summary(outcomes, contenders, {"1": 2, "5": 2})
+    assert summary.references_of("pre-trained on plain") == ("scratch", "frozen probe on plain", "random forest")
+    lines = markdown(summary, "So.").splitlines()
+    assert lines[2].startswith("| labelled pixels a class | seeds | pre-trained | scratch | frozen probe | random f")
+    assert "plain" not in lines[2]
+    assert lines[7] == (
+        "| encoder | labelled pixels a class | seeds | mIoU, % | - scratch | - frozen probe | - random forest |"
+    )
+    assert [line.split(" | ")[:2] for line in lines[9:13]] == [
+        [f"| pre-trained on {name}", budget] for name in ("coast on sand", "plain") for budget in ("1", "5")
+    ]
+    assert lines[9].split(" | ")[2:4] == ["2", "11.5 ± 2.1 (rate 0)"]
+    gap = stats.ttest_rel(scores["pre-trained on plain, rate 0"], scores["scratch, rate 0"])
+    half = np.diff(gap.confidence_interval(0.95)).item() / 2
+    means = [np.mean(scores[name]) for name in ("pre-trained on plain, rate 0", "scratch, rate 0")]
+    assert f" | {means[0] - means[1]:+.1f} ± {half:.1f} (0/2)" in lines[11]
+
+
+def test_a_rate_told_to_be_behind_is_tried_no_further() -> None:
+    random = np.random.default_rng(0)
+    rates = line_up(("scratch", "forest"), [], [0.0, 1e-3, 1e-2])
+    best = random.normal(50, 5, 7)
+    pre = line_up(("pretrained",), [Pretrained(Path("one"))], [0.0, 1e-3, 1e-2])
+    scores = {"scratch, rate 0": best, "scratch, rate 0.001": best - random.normal(1, 3, 7)}
+    scores |= {"scratch, rate 0.01": best - random.normal(10, 3, 7), "random forest": best - 40}
+    rivals = ("scratch, rate 0.001", "scratch, rate 0.01")
+    low = {name: stats.ttest_rel(best[:5], scores[name][:5]).confidence_interval().low for name in rivals}
+    assert low["scratch, rate 0.001"] < 0 < low["scratch, rate 0.01"]
+    outcomes = outcomes_of({(name, "5"): of_one.tolist() for name, of_one in scores.items()})
+    assert [one.name for one in in_the_race(outcomes, rates, "5")] == [
+        "scratch, rate 0", "scratch, rate 0.001", "random forest",
+    ]  # fmt: skip
+    ahead = outcomes | outcomes_of({(one.name, "5"): [90.0 - 9 * number] * 7 for number, one in enumerate(pre)})
+    assert [one.name for one in in_the_race(ahead, (*pre, *rates), "5")] == [
+        "pre-trained, rate 0", "scratch, rate 0", "scratch, rate 0.001", "random forest",
+    ]  # fmt: skip
+    four = {task: outcome for task, outcome in outcomes.items() if task.seed < 4}
+    assert in_the_race(four, rates, "5") == rates
+    given_up = [Task("scratch, rate 0.01", "5", seed) for seed in (5, 6)]
+    for task in given_up:
+        outcomes.pop(task)
+    summary = Summary(outcomes, rates, {"5": 7})
+    assert summary.tried == {(name, "5"): 5 if name == "scratch, rate 0.01" else 7 for name in scores}
+    left = (best, scores["scratch, rate 0.001"])
+    expected = []
+    for seed in range(7):
+        without = [np.mean(np.delete(scores_of, seed)) for scores_of in left]
+        expected.append(left[int(np.argmax(without))][seed])
+    assert summary.cell("scratch", "5").scores == pytest.approx(expected)
+    assert summary.cell("scratch", "5").rate == (0.0, 1e-3)[int(np.argmax([np.mean(one) for one in left]))]
+
+
+def test_runs_that_share_a_networks_features_come_together(tmp_path: Path) -> None:
+    contenders = line_up(("pretrained", "scratch", "forest"), [Pretrained(tmp_path)], [0.0, 1e-3])
+    plan = Plan((), contenders, {}, FinetuneSettings(), "cpu", tmp_path)
+    tasks = [Task(one.name, budget, seed) for seed in (0, 1) for budget in ("1", "5", "all") for one in contenders]
+    groups = together(plan, tasks)
+    assert sorted((task for group in groups for task in group), key=tasks.index) == tasks
+    assert {group for group in groups if len(group) > 1} == {
+        tuple(Task("scratch, rate 0", budget, seed) for budget in ("1", "5", "all")) for seed in (0, 1)
+    }
+
+
+def test_only_rates_in_the_race_are_run(tmp_path: Path) -> None:
+    """Every run that is wanted is there; those given up are not, and a crew that is asked for one would fail."""
+    scores = {("pre-trained", "5"): [50.0 + seed for seed in range(8)]}
+    scores |= {(SCRATCH[0], "5"): [45.0 + 1.1 * seed for seed in range(8)], (SCRATCH[1], "5"): [20.0] * 5}
+    ledger = Ledger(tmp_path / "none")
+    ledger.outcomes |= outcomes_of(scores)
+    settings = CompareSettings(budgets=("5",), rates=(1e-3, 1e-2), seeds=8)
+    plan = Plan((), lined_up(tmp_path, ("pretrained", "scratch")), {}, FinetuneSettings(steps=1), "cpu", tmp_path)
+    with Crew(plan, 1) as crew:
+        summary = run_all(crew, ledger, settings, silent)
+    assert summary.seeds == {"5": 8}
+    write_runs(tmp_path / "runs.csv", ledger.outcomes, plan.contenders, summary)
+    assert len((tmp_path / "runs.csv").read_text().splitlines()) == 1 + 8 + 8 + 5 + 5
 
 
 def test_the_figure_is_drawn_the_same_each_time(summary: Summary, tmp_path: Path) -> None:
@@ -160,8 +255,8 @@ def seeds_taken(folder: Path, gaps: list[float], **asked: float) -> dict[str, in
     scores = {("pre-trained", "5"): [one + gap for one, gap in zip(scratch, gaps, strict=True)]}
     scores |= {(name, "5"): scratch for name in SCRATCH}
     ledger.outcomes |= outcomes_of(scores)
-    settings = CompareSettings(budgets=("5",), scratch_rates=(1e-3, 1e-2), **asked)  # type: ignore[arg-type]
-    plan = Plan(folder, lined_up(folder, ("pretrained", "scratch")), {}, {}, FinetuneSettings(), "cpu", folder)
+    settings = CompareSettings(budgets=("5",), rates=(1e-3, 1e-2), **asked)  # type: ignore[arg-type]
+    plan = Plan((), lined_up(folder, ("pretrained", "scratch")), {}, FinetuneSettings(steps=1), "cpu", folder)
     with Crew(plan, 1) as crew:
         return run_all(crew, ledger, settings, silent).seeds
 
