@@ -194,9 +194,9 @@ def _demo(
         "demo"
     ),
     *,
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of the comparison, each with other labels.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of the comparison, each with another split.")] = 5,
 ) -> None:
-    """The five stages on an embedded, simulated region; no network."""
+    """The main job on an embedded, simulated region, and a comparison; no network."""
     from eearth.console import Reporter
     from eearth.demo import run_demo
 

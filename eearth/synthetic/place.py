@@ -24,15 +24,22 @@ if TYPE_CHECKING:
 
 EPSG = 32633
 WEST, NORTH = 540_000.0, 5_160_000.0  # upper left corner, UTM 33N: hills south of Graz
+STRIDE, PLACES = 20_000.0, 10  # metres between the places of neighbouring seeds, and how many places there are
 INSET = 40.0  # metres from the imagery's edge to the region of interest's
 SMALL_BLOCK = 128  # pixels; COG blocks are this or twice this, so that a small image is not padded
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where on Earth the region of `size` x `size` pixels lies."""
+    """Where on Earth the region of `size` x `size` pixels lies; that of another seed lies farther to the east."""
 
     size: int
+    seed: int = 0
+
+    @property
+    def west(self) -> float:
+        """UTM metres of the left edge, within the zone for any seed."""
+        return WEST + STRIDE * (self.seed % PLACES)
 
     @property
     def side(self) -> float:
@@ -41,11 +48,11 @@ class Place:
 
     def transform(self, pixel: float = PIXEL) -> Affine:
         """(column, row) of a pixel corner → UTM metres."""
-        return Affine(pixel, 0, WEST, 0, -pixel, NORTH)
+        return Affine(pixel, 0, self.west, 0, -pixel, NORTH)
 
     def utm(self, shape: Polygon) -> Polygon:
         """A shape in metres from the region's lower left corner, in UTM."""
-        return translate(shape, WEST, NORTH - self.side)
+        return translate(shape, self.west, NORTH - self.side)
 
     def lonlat(self, shape: Polygon) -> Polygon:
         """The same shape in degrees, counterclockwise as GeoJSON wants it.

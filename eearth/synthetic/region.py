@@ -68,7 +68,7 @@ def simulate(
         size: Pixels of 10 m along one side, even.
         scenes: Acquisitions in the year, about half of them of an orbit that sees only part of the region.
         year: Calendar year. In 2022, scenes before 25 January come without the offset of baseline 04.00.
-        seed: Another landscape; the year changes crops, season and weather only.
+        seed: Another landscape in another place; the year changes crops, season and weather only.
         report: Receives one step a scene.
 
     Raises:
@@ -77,7 +77,7 @@ def simulate(
     if size % 2 or not SMALLEST <= size <= LARGEST:
         msg = f"expected an even size of {SMALLEST} to {LARGEST} pixels, found {size}"
         raise UsageError(msg)
-    place, landscape = Place(size), lay_out(size, seed=seed, year=year)
+    place, landscape = Place(size, seed), lay_out(size, seed=seed, year=year)
     world = World.draw(place, landscape, seed=seed, year=year)
     items = []
     passes = schedule(scenes, size=size, seed=seed, year=year)
