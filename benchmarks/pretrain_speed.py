@@ -211,7 +211,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=PretrainSettings().batch_size)
     given = parser.parse_args()
     device = torch.device(given.device)
-    settings = PretrainSettings(model=given.model, batch_size=given.batch_size, steps=given.steps, probe_every=0)
+    settings = PretrainSettings(
+        model=given.model, batch_size=given.batch_size, steps=given.steps, probe_every=0, evening=0.0, agreement=0.0
+    )
     series = imagery(given.side, given.scenes)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_scenes(series, Path(folder))
