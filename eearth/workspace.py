@@ -25,7 +25,7 @@ from eearth.errors import WorkspaceError
 from eearth.manifest import MANIFEST, Manifest, file_digest, folder_digest, output_digests, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # Stage → the folder of its artifacts, in the order in which data flows.
 FOLDERS = {
@@ -254,6 +254,14 @@ class Workspace:
                 self._publish(stage)
         elif replaced.is_dir() and not folder.exists():
             replaced.rename(folder)
+
+
+def inputs_of_others(sources: Sequence[Workspace], stage: str, name: str) -> dict[str, Input]:
+    """A finished stage of all workspaces but the first; named by their position, a moved folder is the same input."""
+    return {
+        f"{name} {number}": Input(source.require(stage).digest, source.folder(stage).resolve())
+        for number, source in enumerate(sources[1:], start=2)
+    }
 
 
 def file_input(path: Path) -> Input:

@@ -215,9 +215,8 @@ def _seen(series: Series) -> NDArray[np.bool_]:
 
 def _highest(model: LandCoverModel, features: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The class with the highest score of each pixel by the last layer alone."""
-    weight, bias = model.head.weight.detach()[:, :, 0, 0], model.head.bias
     with torch.inference_mode():
-        scores = torch.nn.functional.linear(torch.from_numpy(features), weight, bias)
+        scores = model.score(torch.from_numpy(features))
     highest: NDArray[np.uint8] = np.asarray(model.classes, np.uint8)[scores.argmax(dim=1).numpy()]
     return highest
 

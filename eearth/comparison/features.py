@@ -9,7 +9,7 @@ import torch
 
 from eearth.errors import ModelError
 from eearth.geo.grid import tiles_of
-from eearth.training.head import covering
+from eearth.training.head import encoded_around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,12 +106,9 @@ def encoded(series: Series, encoder: Encoder, wanted: NDArray[np.bool_], device:
     number[wanted] = np.arange(len(pixels))
     features = np.zeros((len(pixels), encoder.features), np.float32)
     with torch.inference_mode():
-        for window, own in covering(pixels, encoder.margin, series.shape):
-            chips = series.chips([window], bands=encoder.bands)
-            place = tuple((own - [window.row, window.col]).T)
-            clear = chips.valid[0].any(dim=0).numpy()[place]
-            found = encoder(chips.to(device))[0].movedim(0, -1).float().cpu().numpy()[place]
-            features[number[tuple(own.T)]] = np.where(clear[:, None], found, 0)
+        for around in encoded_around(pixels, series, encoder, device):
+            clear, found = around.clear[around.place], around.features[around.place]
+            features[number[tuple(around.pixels.T)]] = np.where(clear[:, None], found, 0)
     if not np.isfinite(features).all():
         msg = "expected finite features, found NaN or infinity: the encoder is damaged, run `eearth pretrain` again"
         raise ModelError(msg)

@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,18 @@ class Ground:
     split: dict[str, float | None]
 
 
+class _Units(NamedTuple):
+    """What is held out in one piece: a region, or several that lie close together.
+
+    Attributes:
+        number: (region,) the unit that each belongs to.
+        counts: Labelled pixels, (unit, class).
+    """
+
+    number: NDArray[np.int32]
+    counts: NDArray[np.int64]
+
+
 def split_regions(grounds: Sequence[Ground], seed: int) -> list[NDArray[np.uint8]]:
     """Split the labels of one or several regions into training, validation and test.
 
@@ -65,21 +77,19 @@ def split_regions(grounds: Sequence[Ground], seed: int) -> list[NDArray[np.uint8
     Raises:
         LabelError: There are too few labels for a training and a test part.
     """
-    if _many(grounds):
-        return _whole(grounds, seed)
     if len(grounds) == 1:
         return [_blocks(grounds[0], seed)]
+    units = _units(grounds)
+    if _many(units.counts):
+        return _whole(grounds, units, seed)
     parts = [_blocks_if_any(one, seed) for one in grounds]
     if all(part is None for part in parts):
-        return _whole(grounds, seed)
+        return _whole(grounds, units, seed)
     return [_spread(one, TRAIN) if part is None else part for one, part in zip(grounds, parts, strict=True)]
 
 
-def _many(grounds: Sequence[Ground]) -> bool:
-    """Three parts with three regions each, as for blocks, and two regions for every class."""
-    if len(grounds) < FEW_LABELLED:
-        return False
-    _, counts = _units(grounds)
+def _many(counts: NDArray[np.int64]) -> bool:
+    """Three parts with three units each, as for blocks, and two units for every class."""
     return len(counts) >= FEW_LABELLED and bool(((counts > 0).sum(axis=0) > 1).all())
 
 
@@ -106,12 +116,12 @@ def _spread(ground: Ground, part: int) -> NDArray[np.uint8]:
     return np.where(ground.labels > 0, part, NONE).astype(np.uint8)
 
 
-def _whole(grounds: Sequence[Ground], seed: int) -> list[NDArray[np.uint8]]:
+def _whole(grounds: Sequence[Ground], units: _Units, seed: int) -> list[NDArray[np.uint8]]:
     """Deal whole regions out as blocks are: of some random assignments the one that loses the fewest classes.
 
     Regions that lie closer together than the buffer are one: a field on their border is in both.
     """
-    (unit, counts), random = _units(grounds), np.random.default_rng(seed)
+    counts, random = units.counts, np.random.default_rng(seed)
     blocks = Blocks(1, 1, len(counts), np.arange(len(counts)), counts)
     shares = _shares(grounds)
     best: tuple[tuple[float, ...], NDArray[np.uint8]] | None = None
@@ -128,7 +138,7 @@ def _whole(grounds: Sequence[Ground], seed: int) -> list[NDArray[np.uint8]]:
             "enough for blocks, and no class in two of them: label more of a region"
         )
         raise LabelError(msg)
-    return [_spread(one, int(best[1][number])) for one, number in zip(grounds, unit, strict=True)]
+    return [_spread(one, int(best[1][number])) for one, number in zip(grounds, units.number, strict=True)]
 
 
 def overlapping(grids: Sequence[Grid]) -> tuple[int, int] | None:
@@ -140,10 +150,9 @@ def overlapping(grids: Sequence[Grid]) -> tuple[int, int] | None:
     )
 
 
-def _units(grounds: Sequence[Ground]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """(region,) the unit that each belongs to, and labelled pixels, (unit, class)."""
-    unit, counts = neighbours(grounds), _counts(grounds)
-    return unit, np.stack([counts[unit == number].sum(axis=0) for number in range(unit.max() + 1)])
+def _units(grounds: Sequence[Ground]) -> _Units:
+    number, counts = neighbours(grounds), _counts(grounds)
+    return _Units(number, np.stack([counts[number == each].sum(axis=0) for each in range(number.max() + 1)]))
 
 
 def neighbours(grounds: Sequence[Ground]) -> NDArray[np.int32]:

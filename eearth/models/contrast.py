@@ -56,7 +56,7 @@ class Directions:
     shared: Tensor
 
 
-def contrast(own: Tensor, other: Tensor, recipe: Recipe, features: int) -> Directions:
+def contrast(own: Tensor, other: Tensor, features: int, *, evening: float, agreement: float) -> Directions:
     """Scale the directions of profiles by what varies there in all and between neighbours.
 
     Profiles are multiplied by M^½ with M = exp(−evening · log C + agreement · (log C − log W)) and turned to their
@@ -69,12 +69,13 @@ def contrast(own: Tensor, other: Tensor, recipe: Recipe, features: int) -> Direc
     Args:
         own: (pixel, profile) float64.
         other: (pixel, profile), a neighbour of each.
-        recipe: How far; its pairs are these.
         features: Number of directions.
+        evening: See `Recipe`.
+        agreement: See `Recipe`.
     """
     mean = own.mean(dim=0)
     every, within = (own - mean).T @ (own - mean) / len(own), _within(own - other)
-    logarithm = (recipe.agreement - recipe.evening) * _log(every) - recipe.agreement * _log(within)
+    logarithm = (agreement - evening) * _log(every) - agreement * _log(within)
     value, axis = torch.linalg.eigh(logarithm)
     scaled = axis * torch.exp(value / 2)
     strength, turn = torch.linalg.eigh(scaled.T @ every @ scaled)

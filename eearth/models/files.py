@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from eearth.models.encoder import Encoder
     from eearth.models.segmentation import LandCoverModel
+    from eearth.workspace import Workspace
 
 # The one key of the header's metadata: safetensors writes several keys in no fixed order.
 HEADER = "eearth"
@@ -72,6 +73,16 @@ def _save(folder: Path, name: str, network: nn.Module, saved: SavedModel) -> Non
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     save_file(tensors, folder / name, metadata={HEADER: header})
     write_json(folder / DESCRIPTION, vars(saved))
+
+
+def encoder_of(workspace: Workspace) -> Path:
+    """Where the encoder of a workspace's finished pre-training lies.
+
+    Raises:
+        WorkspaceError: It has none.
+    """
+    workspace.require("pretrain")
+    return workspace.folder("pretrain") / ENCODER
 
 
 def load_encoder(path: Path) -> Encoder:

@@ -210,7 +210,7 @@ class SeasonalUNet(Encoder):
             "unrelated": other[torch.from_numpy(random.permutation(len(other)))],
             "identical": own,
         }[recipe.pairs]
-        found = contrast(own, other, recipe, self.features)
+        found = contrast(own, other, self.features, evening=recipe.evening, agreement=recipe.agreement)
         self.project.weight.copy_(found.weight[:, :, None, None])
         self.project.bias.copy_(found.bias)  # type: ignore[union-attr]
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class LandCoverModel(nn.Module):
     def config(self) -> dict[str, Any]:
         """JSON-ready description that `build_land_cover` makes the same network from."""
         return {"encoder": self.encoder.config(), "classes": list(self.classes)}
+
+    def score(self, features: Tensor) -> Tensor:
+        """Scores of single pixels, (pixel, feature) → (pixel, class), by the last layer alone."""
+        return F.linear(features, self.head.weight[:, :, 0, 0], self.head.bias)
 
     def forward(self, chips: Chips) -> Tensor:
         """Scores before the softmax, (chip, class, y, x)."""

@@ -23,12 +23,12 @@ from eearth.errors import ModelError, UsageError, WorkspaceError
 from eearth.events import Note, Report, Table, silent
 from eearth.geo.cube import CUBE, Cube
 from eearth.manifest import file_digest, write_text
-from eearth.models.files import ENCODER, load_encoder
+from eearth.models.files import encoder_of, load_encoder
 from eearth.models.registry import MODELS
 from eearth.settings import FinetuneSettings, PretrainSettings
 from eearth.training.loop import choose_device
 from eearth.training.pretrain import new_encoder
-from eearth.workspace import Input, Run, Workspace, file_input
+from eearth.workspace import Input, Run, Workspace, file_input, inputs_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ def _sources(workspace: Workspace, settings: CompareSettings) -> list[Workspace]
 
 def _encoders(workspace: Workspace, settings: CompareSettings) -> tuple[Pretrained, ...]:
     """The workspace's own encoder, if it has one, then the others; the network from scratch is theirs in any case."""
-    own = (Pretrained(_encoder_of(workspace)),) if workspace.folder("pretrain").is_dir() else ()
+    own = (Pretrained(encoder_of(workspace)),) if workspace.folder("pretrain").is_dir() else ()
     others = tuple(_named(path) for path in settings.encoder)
     others = tuple(one for one in others if not own or one.path.resolve() != own[0].path.resolve())
     if not own and not others and {PRETRAINED, PROBE} & set(settings.contenders):
@@ -112,21 +112,14 @@ def _encoders(workspace: Workspace, settings: CompareSettings) -> tuple[Pretrain
 def _named(given: Path) -> Pretrained:
     """An encoder of another workspace is named by its folder, a file by itself, or by its workspace if it is in one."""
     if given.is_dir():
-        return Pretrained(_encoder_of(Workspace(given)), given.resolve().name)
+        return Pretrained(encoder_of(Workspace(given)), given.resolve().name)
     folder = given.resolve().parent
     return Pretrained(given, folder.parent.name if folder.name == "pretrain" else given.stem)
 
 
-def _encoder_of(workspace: Workspace) -> Path:
-    workspace.require("pretrain")
-    return workspace.folder("pretrain") / ENCODER
-
-
 def _inputs(sources: Sequence[Workspace], encoders: Sequence[Pretrained]) -> dict[str, Input]:
     """Stages of the workspace, labels of the others, encoders of others; labels speak for their imagery."""
-    inputs = sources[0].given("download", "rasterize")
-    for number, source in enumerate(sources[1:], start=2):
-        inputs[f"labels {number}"] = Input(source.require("rasterize").digest, source.folder("rasterize").resolve())
+    inputs = sources[0].given("download", "rasterize") | inputs_of_others(sources, "rasterize", "labels")
     if any(not one.source for one in encoders):
         inputs |= sources[0].given("pretrain")
     return inputs | {f"encoder {one.source}": file_input(one.path) for one in encoders if one.source}

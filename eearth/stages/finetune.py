@@ -14,14 +14,14 @@ from eearth.evaluation import measure
 from eearth.events import Note, Report, Table, Warned, silent
 from eearth.geo.blocks import TEST, VALIDATION
 from eearth.manifest import write_json
-from eearth.models.files import ENCODER, load_encoder, save_land_cover
+from eearth.models.files import encoder_of, load_encoder, save_land_cover
 from eearth.pictures import draw_confusion, draw_history
 from eearth.settings import PretrainSettings
 from eearth.training.finetune import finetune as train
 from eearth.training.history import write_history
 from eearth.training.loop import choose_device
 from eearth.training.pretrain import at_home, new_encoder
-from eearth.workspace import Input, Workspace, file_input
+from eearth.workspace import Workspace, file_input, inputs_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from eearth.models.encoder import Encoder
     from eearth.models.segmentation import LandCoverModel
     from eearth.settings import FinetuneSettings
+    from eearth.workspace import Input
 
 
 def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = silent) -> Manifest:
@@ -83,22 +84,15 @@ def _encoder_path(workspace: Workspace, settings: FinetuneSettings, report: Repo
         return None
     if settings.encoder is not None:
         given = Path(settings.encoder)
-        return _encoder_of(Workspace(given)) if given.is_dir() else given
+        return encoder_of(Workspace(given)) if given.is_dir() else given
     if workspace.folder("pretrain").is_dir():
-        return _encoder_of(workspace)
+        return encoder_of(workspace)
     report(Warned(text="no pretrain/ here: starting from random weights; `eearth pretrain` first needs fewer labels"))
     return None
 
 
-def _encoder_of(workspace: Workspace) -> Path:
-    workspace.require("pretrain")
-    return workspace.folder("pretrain") / ENCODER
-
-
 def _inputs(sources: list[Workspace], weights: Path | None, workspace: Workspace) -> dict[str, Input]:
-    inputs = workspace.given("download", "rasterize")
-    for number, source in enumerate(sources[1:], start=2):
-        inputs[f"labels {number}"] = Input(source.require("rasterize").digest, source.folder("rasterize").resolve())
+    inputs = workspace.given("download", "rasterize") | inputs_of_others(sources, "rasterize", "labels")
     if weights is not None and weights.parent == workspace.folder("pretrain"):
         return inputs | workspace.given("pretrain")
     return inputs | ({"encoder": file_input(weights)} if weights else {})

@@ -15,7 +15,7 @@ from eearth.training.distributed import joined
 from eearth.training.history import write_history
 from eearth.training.pretrain import Keeping, pretrain_together
 from eearth.training.probe import embedding_colours
-from eearth.workspace import LOGS, Input, Workspace
+from eearth.workspace import LOGS, Workspace, inputs_of_others
 
 if TYPE_CHECKING:
     from eearth.data.chips import LabelledSeries
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from eearth.settings import PretrainSettings
     from eearth.training.distributed import Ranks
     from eearth.training.pretrain import Watched
-    from eearth.workspace import Run
+    from eearth.workspace import Input, Run
 
 PANELS = {
     "loss": ["loss"],
@@ -118,13 +118,8 @@ def _write(run: Run, workspace: Workspace, encoder: Encoder, watched: Watched, r
 
 
 def _inputs(sources: list[Workspace]) -> dict[str, Input]:
-    """The imagery of each workspace; others are named by their position, so that a moved folder is the same input."""
-    own = sources[0].given("download")
-    others = {
-        f"imagery {number}": Input(source.require("download").digest, source.folder("download").resolve())
-        for number, source in enumerate(sources[1:], start=2)
-    }
-    return own | others
+    """The imagery of each workspace."""
+    return sources[0].given("download") | inputs_of_others(sources, "download", "imagery")
 
 
 def _figures(watched: Watched) -> dict[str, Any]:

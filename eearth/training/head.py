@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from eearth.classifiers import probe
 from eearth.geo.grid import Window
@@ -15,11 +16,11 @@ from eearth.geo.lattice import STEP
 from eearth.losses import weighted_cross_entropy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterator, Sequence
 
     from eearth.data.chips import LabelledSeries
+    from eearth.data.series import Series
+    from eearth.models.encoder import Encoder
     from eearth.models.segmentation import LandCoverModel
 
 # Labelled pixels of each class and region that are looked at, at most.
@@ -68,7 +69,7 @@ def start_head(
     with torch.no_grad():
         model.head.weight.copy_(torch.from_numpy(weights)[:, :, None, None])
         model.head.bias.copy_(torch.from_numpy(biases))  # type: ignore[union-attr]
-        scores = F.linear(torch.from_numpy(features).to(weight.device), model.head.weight[:, :, 0, 0], model.head.bias)
+        scores = model.score(torch.from_numpy(features).to(weight.device))
         return weighted_cross_entropy(scores, target, weight).item()
 
 
@@ -90,18 +91,14 @@ def _seen(
     model: LandCoverModel, region: LabelledSeries, mask: NDArray[np.bool_], seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
     """Features and class codes of labelled pixels that were seen, and the features of some pixels around them."""
-    features, codes, around = [np.zeros((0, model.encoder.features), np.float32)], [np.zeros(0, np.uint8)], []
-    series = region.series
-    device = model.head.weight.device
-    for window, pixels in covering(_some_of_each_class(region.labels * mask, seed), model.margin, series.shape):
-        chips = series.chips([window], None, model.bands)
-        found = model.encoder(chips.to(device))[0].movedim(0, -1).float().cpu().numpy()
-        clear = chips.valid[0].any(dim=0).numpy()
-        known = pixels[clear[tuple(pixels.T - [[window.row], [window.col]])]]
-        features.append(found[tuple(known.T - [[window.row], [window.col]])])
-        codes.append(region.labels[tuple(known.T)])
-        around.append(found[::STEP, ::STEP][clear[::STEP, ::STEP]])
-    return np.concatenate(features), np.concatenate(codes), np.concatenate([*around, *features])
+    features, codes, beside = [np.zeros((0, model.encoder.features), np.float32)], [np.zeros(0, np.uint8)], []
+    asked = _some_of_each_class(region.labels * mask, seed)
+    for around in encoded_around(asked, region.series, model.encoder, model.head.weight.device):
+        seen = around.clear[around.place]
+        features.append(around.features[around.place][seen])
+        codes.append(region.labels[tuple(around.pixels.T)][seen])
+        beside.append(around.features[::STEP, ::STEP][around.clear[::STEP, ::STEP]])
+    return np.concatenate(features), np.concatenate(codes), np.concatenate([*beside, *features])
 
 
 def _some_of_each_class(labels: NDArray[np.uint8], seed: int) -> NDArray[np.int64]:
@@ -109,6 +106,41 @@ def _some_of_each_class(labels: NDArray[np.uint8], seed: int) -> NDArray[np.int6
     random = np.random.default_rng([seed, 3])
     kept = [random.permutation(np.argwhere(labels == code))[:HEAD_PIXELS] for code in np.unique(labels[labels > 0])]
     return np.concatenate(kept) if kept else np.zeros((0, 2), np.int64)
+
+
+@dataclass(frozen=True)
+class Around:
+    """A window around some pixels, encoded.
+
+    Attributes:
+        pixels: (pixel, 2) rows and columns in the image.
+        place: The same as an index into the window.
+        features: (y, x, feature).
+        clear: (y, x), whether a pixel was ever seen clearly.
+    """
+
+    pixels: NDArray[np.int64]
+    place: tuple[NDArray[np.int64], ...]
+    features: NDArray[np.float32]
+    clear: NDArray[np.bool_]
+
+
+def encoded_around(
+    pixels: NDArray[np.int64], series: Series, encoder: Encoder, device: torch.device | str
+) -> Iterator[Around]:
+    """Few windows with all of some pixels, encoded with all dates.
+
+    Args:
+        pixels: (pixel, 2) rows and columns.
+        series: The imagery.
+        encoder: On `device`.
+        device: Where it runs.
+    """
+    for window, own in covering(pixels, encoder.margin, series.shape):
+        chips = series.chips([window], bands=encoder.bands)
+        found = encoder(chips.to(device))[0].movedim(0, -1).float().cpu().numpy()
+        place = tuple((own - [window.row, window.col]).T)
+        yield Around(own, place, found, chips.valid[0].any(dim=0).numpy())
 
 
 def covering(pixels: NDArray[np.int64], margin: int, shape: tuple[int, int]) -> list[tuple[Window, NDArray[np.int64]]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.linalg import expm, logm, sqrtm
 from scipy.spatial.distance import pdist
 
-from eearth.models.contrast import Recipe, contrast
+from eearth.models.contrast import contrast
 
 if TYPE_CHECKING:
     from random import Random
@@ -33,7 +33,7 @@ def drawn(count: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.fl
 def learnt(
     own: NDArray[np.float64], other: NDArray[np.float64], evening: float, agreement: float, features: int = 4
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    found = contrast(torch.from_numpy(own), torch.from_numpy(other), Recipe(evening, agreement), features)
+    found = contrast(torch.from_numpy(own), torch.from_numpy(other), features, evening=evening, agreement=agreement)
     return found.weight.numpy(), found.bias.numpy()
 
 
@@ -70,7 +70,7 @@ def test_distances_are_those_of_the_metric(evening: float, agreement: float) -> 
 
 def test_it_shows_the_strength_and_the_correlation_of_neighbours() -> None:
     own, other = drawn(20000)
-    found = contrast(torch.from_numpy(own), torch.from_numpy(other), Recipe(0.0, 1.0), 4)
+    found = contrast(torch.from_numpy(own), torch.from_numpy(other), 4, evening=0.0, agreement=1.0)
     features, beside = (side @ found.weight.numpy().T + found.bias.numpy() for side in (own, other))
     assert found.strength.numpy() == pytest.approx(features.std(axis=0))
     correlation = [np.corrcoef(features[:, k], beside[:, k])[0, 1] for k in range(3)]
