@@ -92,7 +92,7 @@ def test_settings_for_the_manifest_are_json_without_secrets() -> None:
     [
         ("[download]\nmaxcloud = 3", "sets maxcloud, which download does not have; did you mean max_cloud?"),
         ("[download]\nzzz = 3", "sets zzz, which download does not have; known: region, catalog"),
-        ("[downloads]\nworkers = 3", "expected one table a stage (download, rasterize"),
+        ("[downloads]\nworkers = 3", "expected one table a stage (compare, download"),
         ("workers = 3", "found 'workers'"),
         ("download = 3", "found 'download'"),
         ("[download", "expected TOML in"),

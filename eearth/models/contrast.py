@@ -48,12 +48,14 @@ class Directions:
         strength: (feature,) standard deviation of each feature over places; of those that are not 0 at all, the mean
             square is 1.
         shared: (feature,) correlation between neighbours, 1 where they always agree.
+        metric: (profile, profile), log M of the metric M that the map follows from: see `contrast`.
     """
 
     weight: Tensor
     bias: Tensor
     strength: Tensor
     shared: Tensor
+    metric: Tensor
 
 
 def contrast(own: Tensor, other: Tensor, features: int, *, evening: float, agreement: float) -> Directions:
@@ -75,8 +77,25 @@ def contrast(own: Tensor, other: Tensor, features: int, *, evening: float, agree
     """
     mean = own.mean(dim=0)
     every, within = (own - mean).T @ (own - mean) / len(own), _within(own - other)
-    logarithm = (agreement - evening) * _log(every) - agreement * _log(within)
-    value, axis = torch.linalg.eigh(logarithm)
+    metric = (agreement - evening) * _log(every) - agreement * _log(within)
+    weight, bias = along(metric, own, features)
+    return Directions(weight, bias, *_shown(weight, every, within), metric)
+
+
+def along(metric: Tensor, own: Tensor, features: int) -> tuple[Tensor, Tensor]:
+    """The map to the principal axes of profiles under a metric.
+
+    Args:
+        metric: (profile, profile) float64, its logarithm.
+        own: (pixel, profile) float64.
+        features: Number of axes.
+
+    Returns:
+        Weight and bias as in `Directions`.
+    """
+    mean = own.mean(dim=0)
+    every = (own - mean).T @ (own - mean) / len(own)
+    value, axis = torch.linalg.eigh(metric)
     scaled = axis * torch.exp(value / 2)
     strength, turn = torch.linalg.eigh(scaled.T @ every @ scaled)
     strength, turn = strength.flip(0)[:features].clamp(min=0), turn.flip(1)[:, :features]
@@ -85,7 +104,7 @@ def contrast(own: Tensor, other: Tensor, features: int, *, evening: float, agree
     weight /= strength.mean().sqrt().clamp(min=1e-12)
     filled = weight.new_zeros(features, weight.shape[1])
     filled[: len(weight)] = weight
-    return Directions(filled, -filled @ mean, *_shown(filled, every, within))
+    return filled, -filled @ mean
 
 
 def _within(difference: Tensor) -> Tensor:

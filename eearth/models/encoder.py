@@ -103,6 +103,14 @@ class Encoder(nn.Module, ABC):
             samples: Some imagery, with the encoder's bands.
         """
 
+    def settle(self, samples: Sequence[Chips], random: np.random.Generator) -> None:
+        """Fit what was learnt to other imagery, once used to it, as far as it can be relied on there.
+
+        Args:
+            samples: Some imagery, with the encoder's bands.
+            random: Source of all chance.
+        """
+
     def contrast_neighbours(self, samples: Sequence[Chips], recipe: Recipe, random: np.random.Generator) -> Directions:
         """Learn directions in which places differ and neighbours agree, in closed form; only where `solves` says so.
 
@@ -115,6 +123,9 @@ class Encoder(nn.Module, ABC):
             ModelError: No two neighbouring pixels were ever seen clearly.
         """
         raise NotImplementedError
+
+    def begin_steps(self) -> None:
+        """Be told that steps of training follow, so that directions in closed form are no longer all that is learnt."""
 
     def config(self) -> dict[str, Any]:
         """JSON-ready description that `build` makes the same network from."""

@@ -18,7 +18,7 @@ from eearth.errors import ModelError, UsageError
 from eearth.events import Finished, Report, silent
 from eearth.models.contrast import Directions
 from eearth.models.registry import build
-from eearth.training.directions import learn_directions, planned_steps
+from eearth.training.directions import DRAW_NEIGHBOURS, learn_directions, planned_steps
 from eearth.training.distributed import Ranks
 from eearth.training.history import open_log
 from eearth.training.loop import DataWait, TrainingState, learning_rate_factor, prefetched, update
@@ -116,10 +116,10 @@ def untrained(series: Sequence[Series], network: dict[str, Any], seed: int) -> E
 
 
 def at_home(encoder: Encoder, series: Sequence[Series], seed: int = 0) -> Encoder:
-    """A copy of an encoder from elsewhere that takes what is usual from this imagery; what it has learnt stays.
+    """A copy of an encoder from elsewhere that takes what is usual from this imagery; see `Encoder.settle`.
 
-    Band statistics and composites differ from region to region by season, haze and sensor. Measured with 5 labelled
-    pixels a class over six pairs of regions: −0.1 points of mIoU beside random weights, −1.5 without.
+    Band statistics and composites differ from region to region by season, haze and sensor, and so do the directions
+    in which its places differ.
 
     Args:
         encoder: Of other imagery; left unchanged.
@@ -132,7 +132,9 @@ def at_home(encoder: Encoder, series: Sequence[Series], seed: int = 0) -> Encode
     moved = copy.deepcopy(encoder)
     for held, found in zip((moved.mean, moved.std), band_statistics(series, moved.bands, seed), strict=True):
         held.copy_(torch.tensor(found)[:, None, None])
-    moved.get_used_to(samples(series, moved.bands, seed))
+    drawn = samples(series, moved.bands, seed)
+    moved.get_used_to(drawn)
+    moved.settle(drawn, np.random.default_rng([seed, DRAW_NEIGHBOURS]))
     return moved
 
 
@@ -197,6 +199,8 @@ def pretrain_together(
     directions = learn_directions(encoder.cpu(), series, settings)
     encoder.load_state_dict(ranks.share(encoder.state_dict()))  # another machine may round otherwise
     steps = planned_steps(encoder, settings)
+    if steps:
+        encoder.begin_steps()
     feed = _Feed(series, settings, ranks, encoder, steps)
     state = _start(feed.encoder, settings, ranks, keeping.checkpoint)
     watched = Watched(state.history, held=_held_in(feed.held), directions=directions, first_probe=first)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from random_chips import chips
+from scipy.linalg import expm
+from sklearn.decomposition import PCA
 
 from eearth.errors import ModelError
 from eearth.models import seasonal_unet
@@ -95,10 +97,48 @@ def test_pairs_of_neighbours_turn_its_directions_and_nothing_else() -> None:
     recipe = Recipe(evening=0.5, agreement=0.75)
     found = encoder.contrast_neighbours([drawn, drawn], recipe, np.random.default_rng(0))
     changed = {name for name, value in encoder.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"project.weight", "project.bias"}
+    assert changed == {"metric", "project.weight", "project.bias"}
     torch.testing.assert_close(encoder.project.weight[:, :, 0, 0].double(), found.weight, rtol=1e-6, atol=1e-6)
     again = encoder.contrast_neighbours([drawn, drawn], recipe, np.random.default_rng(0))
     assert torch.equal(again.weight, found.weight)
+
+
+def test_elsewhere_it_turns_to_the_axes_there_under_half_of_its_metric() -> None:
+    encoder, there, here = (
+        SeasonalUNet(("a", "b"), [0.5, 0.5], [0.3, 0.3], features=8),
+        chips(5, 16, 16),
+        chips(4, 20, 20),
+    )
+    encoder.get_used_to([there])
+    encoder.contrast_neighbours([there], Recipe(evening=0.5, agreement=0.75), np.random.default_rng(0))
+    metric = encoder.metric.double().numpy()
+    encoder.get_used_to([here])
+    encoder.settle([here], np.random.default_rng(0))
+    profiles = encoder._neighbours(here, np.random.default_rng(0))[0].double()
+    features = (
+        (profiles @ encoder.project.weight[:, :, 0, 0].double().T + encoder.project.bias.double()).detach().numpy()
+    )
+    under = (profiles - profiles.mean(dim=0)).numpy() @ expm(metric / 4)
+    axes = PCA(8, svd_solver="full").fit_transform(under)
+    scale = np.sqrt(axes.var(axis=0).mean())
+    assert np.abs(features) == pytest.approx(np.abs(axes) / scale, abs=1e-3)
+    assert encoder.metric.double().numpy() == pytest.approx(metric)  # and elsewhere again it is this one's half
+
+
+def test_after_steps_or_without_pairs_it_keeps_its_directions_elsewhere() -> None:
+    encoder, there, here = (
+        SeasonalUNet(("a", "b"), [0.5, 0.5], [0.3, 0.3], features=8),
+        chips(5, 16, 16),
+        chips(4, 20, 20),
+    )
+    start = encoder.project.weight.clone()
+    encoder.settle([here], np.random.default_rng(0))
+    assert torch.equal(encoder.project.weight, start)
+    encoder.contrast_neighbours([there], Recipe(evening=0.5, agreement=0.75), np.random.default_rng(0))
+    encoder.begin_steps()
+    learnt = encoder.project.weight.clone()
+    encoder.settle([here], np.random.default_rng(0))
+    assert torch.equal(encoder.project.weight, learnt)
 
 
 def test_neighbours_that_were_never_seen_are_named() -> None:
