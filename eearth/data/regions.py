@@ -8,7 +8,7 @@ from eearth.data.chips import LabelledSeries
 from eearth.data.series import Series
 from eearth.errors import LabelError
 from eearth.geo.cube import CUBE, Cube
-from eearth.geo.labels import LandCoverClass, read_classes
+from eearth.geo.labels.legend import LandCoverClass, read_classes
 from eearth.geo.raster import read_raster
 
 if TYPE_CHECKING:

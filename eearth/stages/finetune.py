@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eearth.data.chips import LabelledSeries
-    from eearth.geo.labels import LandCoverClass
+    from eearth.geo.labels.legend import LandCoverClass
     from eearth.manifest import Manifest
     from eearth.metrics import Accuracy
     from eearth.models.encoder import Encoder

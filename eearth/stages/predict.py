@@ -10,7 +10,7 @@ from eearth.data.scenery import Scenery, Wish, find_scenery, inside_of
 from eearth.errors import UsageError
 from eearth.events import Note, Report, silent
 from eearth.geo.aoi import Region, read_region
-from eearth.geo.labels import LandCoverClass
+from eearth.geo.labels.legend import LandCoverClass
 from eearth.geo.lattice import Axis, margin_for
 from eearth.geo.products.item import Asset, confidence_asset, landcover_asset, write_item
 from eearth.geo.products.legend import write_qml

@@ -10,8 +10,9 @@ from eearth.events import Note, Report, Table, silent
 from eearth.geo.aoi import LONLAT
 from eearth.geo.blocks import NAMES
 from eearth.geo.cube import CUBE, Cube
-from eearth.geo.label_file import read_labels
-from eearth.geo.labels import burn, write_classes
+from eearth.geo.labels.burn import burn
+from eearth.geo.labels.file import read_labels
+from eearth.geo.labels.legend import write_classes
 from eearth.geo.raster import write_raster
 from eearth.geo.split import split_blocks
 from eearth.workspace import file_input
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eearth.geo.grid import Grid
-    from eearth.geo.labels import LandCoverClass
+    from eearth.geo.labels.legend import LandCoverClass
     from eearth.geo.split import Split
     from eearth.manifest import Manifest
     from eearth.settings import RasterizeSettings

@@ -20,8 +20,9 @@ from eearth.errors import LabelError, WorkspaceError
 from eearth.events import Event, Note, Warned
 from eearth.geo.colours import class_colours
 from eearth.geo.grid import Grid
-from eearth.geo.label_file import read_labels
-from eearth.geo.labels import LandCoverClass, burn, read_classes, write_classes
+from eearth.geo.labels.burn import burn
+from eearth.geo.labels.file import read_labels
+from eearth.geo.labels.legend import LandCoverClass, read_classes, write_classes
 
 if TYPE_CHECKING:
     from pathlib import Path

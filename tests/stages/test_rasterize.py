@@ -14,7 +14,7 @@ from scipy.ndimage import distance_transform_edt
 from eearth.errors import LabelError, WorkspaceError
 from eearth.events import Event, Note, Table, Warned
 from eearth.geo.cube import CUBE, Cube
-from eearth.geo.labels import read_classes
+from eearth.geo.labels.legend import read_classes
 from eearth.settings import DownloadSettings, RasterizeSettings
 from eearth.stages.download import download
 from eearth.stages.rasterize import rasterize

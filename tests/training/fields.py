@@ -10,7 +10,7 @@ from test_training import region
 
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import Window
-from eearth.geo.labels import LandCoverClass, write_classes
+from eearth.geo.labels.legend import LandCoverClass, write_classes
 from eearth.geo.providers import COMMON_ENCODING
 from eearth.geo.raster import write_raster
 from eearth.settings import DownloadSettings, RasterizeSettings

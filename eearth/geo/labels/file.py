@@ -17,13 +17,13 @@ import shapely
 
 from eearth.errors import LabelError
 from eearth.events import Note, Report, Warned, silent
+from eearth.geo.labels.legend import MAX_CODE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-MAX_CODE = 255  # the largest code of a uint8 raster
 AREA = 2  # the dimension of a polygon
 LAYER = "labels"
 # White space, and the characters that are invisible in a name but make two names differ.

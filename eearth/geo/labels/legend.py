@@ -1,0 +1,76 @@
+"""The legend: classes with their codes, names and colours, and the file that keeps them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from eearth.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MAX_CODE = 255  # the largest code of a uint8 raster
+
+
+@dataclass(frozen=True)
+class LandCoverClass:
+    """One entry of the legend.
+
+    Attributes:
+        code: Value in the rasters, 1..255.
+        name: The name as in the label file, white space tidied.
+        colour: "#rrggbb", lower case.
+        pixels: Labelled pixels on the grid.
+        polygons: Label geometries (polygons or points) that meet the grid's rectangle.
+    """
+
+    code: int
+    name: str
+    colour: str
+    pixels: int
+    polygons: int
+
+
+def write_classes(path: Path, classes: Sequence[LandCoverClass]) -> None:
+    """Write the legend as JSON: a list of {code, name, colour, pixels, polygons}."""
+    text = json.dumps([asdict(entry) for entry in classes], indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_classes(path: Path) -> tuple[LandCoverClass, ...]:
+    """Read what `write_classes` wrote.
+
+    Raises:
+        WorkspaceError: The file is missing or is no legend.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        classes = tuple(LandCoverClass(**entry) for entry in entries)
+    except (OSError, ValueError, TypeError) as error:
+        msg = f"expected a list of classes in {path}, found {error}: run `eearth rasterize` again"
+        raise WorkspaceError(msg) from error
+    fault = _fault(classes)
+    if fault:
+        msg = f"expected a list of classes in {path}, found {fault}: run `eearth rasterize` again"
+        raise WorkspaceError(msg)
+    return classes
+
+
+def _fault(classes: Sequence[LandCoverClass]) -> str | None:
+    """What is wrong with a legend read from a file; None where nothing is."""
+    for entry in classes:
+        numbers = (entry.code, entry.pixels, entry.polygons)
+        if not all(type(number) is int and number >= 0 for number in numbers) or not 1 <= entry.code <= MAX_CODE:
+            return f"the code {entry.code!r} with {entry.pixels!r} pixels and {entry.polygons!r} polygons"
+        if not isinstance(entry.name, str) or not entry.name:
+            return f"the name {entry.name!r}"
+        if not isinstance(entry.colour, str) or not re.fullmatch(r"#[0-9a-f]{6}", entry.colour):
+            return f"the colour {entry.colour!r}"
+    for what, values in (("code", [e.code for e in classes]), ("name", [e.name for e in classes])):
+        if len(set(values)) != len(values):
+            return f"a {what} twice"
+    return None if classes else "no class"
