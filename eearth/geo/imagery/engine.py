@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import time
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,10 @@ T = TypeVar("T")
 JOBS_A_THREAD = 2
 
 CONNECT_SECONDS = 15
+
+# A cluster without any worker for this long is given up: a nanny starts a worker that died within a few seconds.
+WORKERLESS_SECONDS = 60.0
+LOOK_SECONDS = 5.0
 
 # Parameters of glibc's mallopt, from malloc.h. Blocks of this size, such as a piece, go back to the system when freed.
 # Each heap keeps this much for the next tile: memory that comes anew from the system is filled with zeros first.
@@ -90,29 +95,54 @@ def _attempt(work: Callable[[Job], T], job: Job) -> T | SceneError:
 def _on_cluster(jobs: Iterable[Job], work: Callable[[Job], T], scheduler: str) -> Iterator[tuple[Job, T | SceneError]]:
     client = _connected(scheduler)
     try:
-        from distributed import as_completed
-
-        waiting: Any = as_completed(loop=client.loop)  # type: ignore[no-untyped-call]
-        sent: dict[str, Job] = {}
+        sent: dict[Any, Job] = {}
         threads = max(1, sum(client.nthreads().values()))
         for job in jobs:
-            future = client.submit(_attempt, work, job, pure=False)
-            sent[future.key] = job
-            waiting.add(future)
+            sent[client.submit(_attempt, work, job, pure=False)] = job
             if len(sent) >= JOBS_A_THREAD * threads:
-                yield _collected(next(waiting), sent, scheduler)
+                yield from _collected(client, sent, scheduler)
         while sent:
-            yield _collected(next(waiting), sent, scheduler)
+            yield from _collected(client, sent, scheduler)
     finally:
         client.close()
 
 
-def _collected(future: Any, sent: dict[str, Job], scheduler: str) -> tuple[Job, Any]:
+def _collected(client: Any, sent: dict[Any, Job], scheduler: str) -> Iterator[tuple[Job, Any]]:
+    for future in _done(client, sent, scheduler):
+        result = _result(future, scheduler)
+        future.release()
+        yield sent.pop(future), result
+
+
+def _done(client: Any, sent: dict[Any, Job], scheduler: str) -> list[Any]:
+    """Wait for a job to end, for as long as the cluster has a worker."""
+    from distributed import wait
+
+    first_done: Any = wait  # it has no types
+
+    seen = time.monotonic()
+    while True:
+        try:
+            with client.as_current():
+                ended = first_done(list(sent), timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+        except TimeoutError:
+            if client.nthreads():
+                seen = time.monotonic()
+            elif time.monotonic() - seen > WORKERLESS_SECONDS:
+                msg = (
+                    f"all workers at {scheduler} are gone: run the same command again when some are back, it continues"
+                )
+                raise SourceError(msg) from None
+        else:
+            return list(ended.done)
+
+
+def _result(future: Any, scheduler: str) -> Any:
     from distributed import KilledWorker
     from distributed.comm.core import CommClosedError
 
     try:
-        result = future.result()
+        return future.result()
     except (CancelledError, CommClosedError) as error:
         msg = f"the dask scheduler at {scheduler} is gone: run the same command again when it is back, it continues"
         raise SourceError(msg) from error
@@ -122,8 +152,6 @@ def _collected(future: Any, sent: dict[str, Job], scheduler: str) -> tuple[Job, 
             "memory or fewer threads, and run the same command again, it continues"
         )
         raise SourceError(msg) from error
-    future.release()
-    return sent.pop(future.key), result
 
 
 def _connected(scheduler: str) -> Any:

@@ -54,6 +54,9 @@ FINAL = {
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
 }
 DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+# What S3 calls a session token that has run out, with status 400 (AWS S3 API reference, "Error responses").
+EXPIRED = (b"<Code>ExpiredToken</Code>", b"<Code>TokenRefreshRequired</Code>")
+ERROR_BYTES = 4096  # of its message that are read
 # Times that a signature is renewed before a refusal is believed.
 SIGNATURES = 3
 # Times that a silent server is asked for a byte that it once gave, before it is called dead instead of one file broken.
@@ -204,7 +207,7 @@ class Transport:
 
     def _checked(self, response: urllib3.BaseHTTPResponse, host: _Host, start: int, length: int) -> Answer:
         status = response.status
-        if status in FINAL or status in DENIED:
+        if status in FINAL or status in DENIED or _is_expired(response):
             host.answered = time.monotonic()
             msg = f"the server says {status} {response.reason}"
             raise (_FinalError if status in FINAL else _DeniedError)(msg)
@@ -306,6 +309,13 @@ def _host_of(url: str) -> str:
 
 def _unreadable(href: str, error: Exception) -> SourceError:
     return SourceError(f"{redacted(href)} cannot be read: {redacted(str(error))}")
+
+
+def _is_expired(response: urllib3.BaseHTTPResponse) -> bool:
+    if response.status != HTTPStatus.BAD_REQUEST:
+        return False
+    body = response.read(ERROR_BYTES)
+    return any(code in body for code in EXPIRED)
 
 
 def _is_zero(body: bytes) -> bool:

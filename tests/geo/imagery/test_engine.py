@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -161,6 +162,20 @@ def test_a_scheduler_that_is_killed_is_one_line_and_the_next_run_goes_on(tmp_pat
     assert "Traceback" not in said, said
     assert said.splitlines()[-1].startswith("Error: the dask scheduler at tcp://127.0.0.1:"), said
     assert_like_local(site, tmp_path)
+
+
+def test_workers_that_are_all_gone_are_one_line(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WORKERLESS_SECONDS", 1.0)
+    monkeypatch.setattr(engine, "LOOK_SECONDS", 0.5)
+    with serve_cluster(1, threads=1) as cluster:
+        os.kill(cluster.workers[0], signal.SIGSTOP)  # it takes jobs, and finishes none
+        found = run_jobs(jobs, look, at_once=1, scheduler=cluster.address)
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(list, found)
+            time.sleep(1)
+            os.kill(cluster.workers[0], signal.SIGKILL)
+            with pytest.raises(SourceError, match=r"all workers at tcp://127.0.0.1:.* are gone: run the same command"):
+                asking.result(timeout=60)
 
 
 # --- No cluster

@@ -235,6 +235,24 @@ def test_a_refusal_without_a_signature_is_final(transport: Transport, code: int)
         assert len(server.seen) == 1
 
 
+def expired(handler: Handler) -> None:
+    body = b'<?xml version="1.0"?><Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>'
+    handler.head(400, Content_Length=len(body))
+    handler.wfile.write(body)
+
+
+def test_an_expired_token_of_s3_is_renewed_though_it_says_400(transport: Transport) -> None:
+    answers = iter([expired])
+
+    def reply(handler: Handler) -> None:
+        (token if handler.path.startswith("/token") else next(answers, good))(handler)
+
+    with serve_scripted(CONTENT, after=reply) as server:
+        assert transport.fetch(f"{server.url}/container/f", sas(server.url), 0, 10).body == CONTENT[:10]
+        assert sum(each.path.startswith("/token") for each in server.seen) == 2
+        assert transport.traffic.retries == 0
+
+
 def test_a_token_is_renewed_once_whatever_fails_afterwards(transport: Transport) -> None:
     answers = iter([status(403), *[status(503)] * 4])
 
