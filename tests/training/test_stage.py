@@ -78,7 +78,7 @@ def test_without_steps_the_directions_of_neighbours_are_what_is_learnt(tmp_path:
     learnt = load_encoder(workspace.folder("pretrain") / ENCODER)
     fresh = new_encoder([open_series(workspace)], PretrainSettings(features=16))
     changed = {name for name, value in learnt.state_dict().items() if not torch.equal(value, fresh.state_dict()[name])}
-    assert changed == {"project.weight", "project.bias"}
+    assert changed == {"metric", "project.weight", "project.bias"}
     assert planned_steps(learnt, PretrainSettings(evening=0.0, agreement=0.0)) == 150
     assert planned_steps(build("tsvit", bands=("a",), mean=[0.0], std=[1.0]), PretrainSettings(model="tsvit")) == 150
 
