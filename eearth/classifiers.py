@@ -44,6 +44,27 @@ def forest(
     return lambda unknown: model.predict(unknown).astype(np.uint8)
 
 
+def discriminant(
+    features: NDArray[np.float32], codes: NDArray[np.uint8]
+) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    """A linear discriminant analysis whose covariance is shrunk as Ledoit & Wolf (2004) do, solved in closed form.
+
+    With correlated features and few samples it tells wrong labels better than forests and logistic regressions do, in
+    a fraction of their time (docs/design/0011).
+
+    Args:
+        features: (pixel, feature) to learn from.
+        codes: (pixel,) their classes; at least two, each with two pixels.
+
+    Returns:
+        Features (pixel, feature) → probabilities (pixel, class), classes by rising code.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(features.astype(np.float64), codes)
+    return lambda unknown: np.asarray(model.predict_proba(unknown.astype(np.float64)))
+
+
 @dataclass(frozen=True)
 class Linear:
     """Scores that are linear in the features; the highest one decides.

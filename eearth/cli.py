@@ -33,6 +33,9 @@ STAGES = {
     "pretrain": "eearth.stages.pretrain",
     "finetune": "eearth.stages.finetune",
     "predict": "eearth.stages.predict",
+    "sample": "eearth.stages.sample",
+    "assess": "eearth.stages.assess",
+    "report": "eearth.stages.report",
     "embed": "eearth.stages.embed",
     "compare": "eearth.stages.compare",
 }
@@ -52,8 +55,9 @@ app = typer.Typer(
     name="eearth",
     help="From a polygon on a map to a land cover map, by way of Embedding Earth: self-supervised pre-training on "
     "satellite image time series, then few labels.\n\nEach stage writes its artifacts into the workspace and reads "
-    "those of earlier stages: download, rasterize, pretrain, finetune, predict; embed and compare beside them. Every "
-    "command can be interrupted: the same command goes on where it stopped.",
+    "those of earlier stages: download, rasterize, pretrain, finetune, predict; sample, assess and report say how good "
+    "the map is; embed and compare stand beside them. Every command can be interrupted: the same command goes on where "
+    "it stopped.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

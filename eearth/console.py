@@ -64,7 +64,8 @@ class Reporter:
 
     def __init__(self) -> None:
         """Bars if the standard error is a terminal, lines otherwise."""
-        self.console = Console(stderr=True, highlight=False)
+        width = None if sys.stderr.isatty() else PLAIN_WIDTH
+        self.console = Console(stderr=True, highlight=False, width=width)
         self._bars: Progress | None = None
         self._tasks: dict[str, int] = {}
         self._paces: dict[str, _Pace] = {}

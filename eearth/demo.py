@@ -1,4 +1,4 @@
-"""The whole program on a simulated region: five stages, then an honest comparison."""
+"""The whole program on a simulated region: every stage to the report, then an honest comparison."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING
 from eearth.events import Note, Report, silent
 from eearth.manifest import write_json
 from eearth.settings import (
+    AssessSettings,
     CompareSettings,
     DownloadSettings,
     FinetuneSettings,
     PredictSettings,
     PretrainSettings,
     RasterizeSettings,
+    ReportSettings,
 )
+from eearth.stages.assess import assess
 from eearth.stages.compare import compare
 from eearth.stages.download import download
 from eearth.stages.finetune import finetune
 from eearth.stages.predict import predict
 from eearth.stages.pretrain import pretrain
 from eearth.stages.rasterize import rasterize
+from eearth.stages.report import report as make_page
 from eearth.synthetic.region import SimulatedRegion, simulate
 from eearth.workspace import Workspace
 
@@ -66,15 +70,18 @@ def simulated_provider(folder: Path, report: Report) -> SimulatedRegion:
 
 
 def run_stages(workspace: Workspace, provider: SimulatedRegion, report: Report) -> None:
-    """download, rasterize, pretrain, finetune with few labels, predict."""
+    """download, rasterize, pretrain, finetune with few labels, predict, assess on the test blocks, report."""
     download(workspace, DownloadSettings(region=provider.region, catalog=str(provider.catalog), datetime=YEAR), report)
     rasterize(workspace, RasterizeSettings(labels=provider.labels), report)
     pretrain(workspace, PretrainSettings(), report)
     finetune(workspace, FinetuneSettings(labels_per_class=LABELS_PER_CLASS), report)
     predict(workspace, PredictSettings(region=provider.region), report)
+    assess(workspace, AssessSettings(), report)
+    make_page(workspace, ReportSettings(), report)
 
 
 def _show(workspace: Workspace, report: Report) -> None:
+    report(Note(text=f"the report:  {workspace.folder('report') / 'report.html'}, to open in a browser"))
     report(Note(text=f"the map:     {workspace.folder('predict') / 'landcover.tif'} (and preview.png beside it)"))
     report(Note(text=f"the imagery: {workspace.folder('download') / 'quicklook.png'}"))
     report(Note(text=f"accuracy:    {workspace.folder('finetune') / 'metrics.json'}, confusion.png"))

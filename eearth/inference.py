@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from eearth.calibration import tempered
 from eearth.data.sliding import Sliding, blended
+from eearth.data.turning import from_all_sides
 from eearth.errors import ModelError
 from eearth.events import Advanced, Finished, Report, Started
-from eearth.geo.grid import Window, tiles_of
-from eearth.geo.lattice import margin_for
+from eearth.geo.grid import Window
 from eearth.geo.products.prediction import MOST_OBSERVATIONS, OUTSIDE, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import torch
-    from torch import nn
+    from torch import Tensor, nn
 
-    from eearth.data.series import Series
+    from eearth.data.series import Chips, Series
     from eearth.geo.grid import Grid
-    from eearth.models.segmentation import LandCoverModel
+
 
 # Windows for an evaluation: large enough that the margin costs little, small enough for any memory.
 EVALUATION_TILE, EVALUATION_WINDOW, EVALUATION_BATCH = 512, 128, 4
@@ -67,6 +67,8 @@ def predict_tile(
     source: Series,
     tile: Window,
     inside: NDArray[np.bool_] | None = None,
+    *,
+    augment: bool = False,
     **sliding: Unpack[Sliding],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Class probabilities of one tile.
@@ -76,6 +78,7 @@ def predict_tile(
         source: See `blended`.
         tile: See `blended`.
         inside: See `blended`.
+        augment: Whether they are the mean over the eight flips and quarter turns of the imagery.
         **sliding: See `Sliding`.
 
     Returns:
@@ -86,9 +89,12 @@ def predict_tile(
         ModelError: The network's scores are not finite.
     """
     model.eval()
-    probabilities, observations = blended(
-        lambda chips: model(chips).float().softmax(dim=1), source, tile, inside, **sliding
-    )
+
+    def network(chips: Chips) -> Tensor:
+        return model(chips).float().softmax(dim=1)  # type: ignore[no-any-return]
+
+    shown = from_all_sides(network) if augment else network
+    probabilities, observations = blended(shown, source, tile, inside, **sliding)
     if not np.isfinite(probabilities).all():
         msg = "expected finite class scores, found NaN or infinity: the model is damaged, run `eearth finetune` again"
         raise ModelError(msg)
@@ -132,6 +138,7 @@ def classify(
     observations: NDArray[np.int32],
     inside: NDArray[np.bool_],
     codes: Sequence[int],
+    temperature: float = 1.0,
 ) -> Prediction:
     """The most probable class of every pixel that lies in the region and was ever seen.
 
@@ -140,6 +147,7 @@ def classify(
         observations: (y, x) number of clear observations.
         inside: (y, x), True in the region.
         codes: Class code 1..255 of each class, in the order of `probabilities`.
+        temperature: Of the confidence, see `eearth.calibration`; the classes do not depend on it.
 
     Raises:
         ModelError: There are more or fewer codes than classes.
@@ -149,7 +157,8 @@ def classify(
         raise ModelError(msg)
     seen = inside & (observations > 0)
     landcover = np.asarray(codes, np.uint8)[probabilities.argmax(axis=0)]
-    percent = np.clip(np.rint(100 * probabilities.max(axis=0)), 1, 100).astype(np.uint8)
+    believed = tempered(probabilities, temperature, axis=0)
+    percent = np.clip(np.rint(100 * believed.max(axis=0)), 1, 100).astype(np.uint8)
     counts = np.minimum(observations, MOST_OBSERVATIONS).astype(np.uint8)
     return Prediction(
         landcover=np.where(seen, landcover, 0).astype(np.uint8),
@@ -168,6 +177,8 @@ def predict_tiles(
     tile: int,
     origin: tuple[int, int] = (0, 0),
     first: int = 0,
+    temperature: float = 1.0,
+    augment: bool = False,
     **sliding: Unpack[Sliding],
 ) -> Iterator[TilePrediction]:
     """Walk over a region tile by tile, in the order of `Grid.windows(tile)`.
@@ -181,14 +192,16 @@ def predict_tiles(
         tile: Side of a tile in pixels.
         origin: (row, column) of the map's first pixel in the imagery.
         first: Index of the tile to begin with, for a run that was interrupted.
+        temperature: See `classify`.
+        augment: See `predict_tile`.
         **sliding: See `Sliding`.
 
     Yields:
         Every tile with a pixel in the region; the others are skipped, their indices with them.
     """
     for index, window, wanted in _wanted_tiles(grid, inside, tile, first):
-        found = predict_tile(model, source, _shifted(window, origin), wanted, **sliding)
-        yield TilePrediction(index, window, classify(*found, wanted, codes))
+        found = predict_tile(model, source, _shifted(window, origin), wanted, augment=augment, **sliding)
+        yield TilePrediction(index, window, classify(*found, wanted, codes, temperature))
 
 
 def encode_tiles(
@@ -255,37 +268,3 @@ def _wanted_tiles(
 def _shifted(window: Window, origin: tuple[int, int]) -> Window:
     """A window of the map as one of the imagery."""
     return Window(window.row + origin[0], window.col + origin[1], window.height, window.width)
-
-
-def map_pixels(
-    model: LandCoverModel, source: Series, wanted: NDArray[np.bool_], *, device: torch.device | str
-) -> NDArray[np.uint8]:
-    """The class of some pixels of a region, such as those with ground truth.
-
-    Args:
-        model: The land cover model; moved to `device`.
-        source: The region's imagery.
-        wanted: (y, x), True where the class is wanted.
-        device: Where the network runs.
-
-    Returns:
-        (y, x) class codes; 0 where none is wanted, and where a pixel was never observed.
-    """
-    mapped = np.zeros(wanted.shape, np.uint8)
-    model.to(device)
-    for tile in tiles_of(wanted.shape, EVALUATION_TILE):
-        inside = wanted[tile.slices]
-        if inside.any():
-            probabilities, observations = predict_tile(
-                model,
-                source,
-                tile,
-                size=EVALUATION_WINDOW,
-                margin=margin_for(model.margin),
-                device=device,
-                batch=EVALUATION_BATCH,
-                bands=model.bands,
-                inside=inside,
-            )
-            mapped[tile.slices] = classify(probabilities, observations, inside, model.classes).landcover
-    return mapped

@@ -110,6 +110,39 @@ def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.floa
     return share
 
 
+@dataclass(frozen=True)
+class Measures:
+    """The measures of one confusion matrix or of many, (...); those of classes have a last axis more, (..., K).
+
+    What each of them is, and where it is NaN, stands at `Accuracy`.
+    """
+
+    overall_accuracy: NDArray[np.float64]
+    mean_iou: NDArray[np.float64]
+    iou: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    producers_accuracy: NDArray[np.float64]
+    users_accuracy: NDArray[np.float64]
+
+
+def measures(confusion: NDArray[np.int64]) -> Measures:
+    """Accuracy measures of confusion matrices, (..., K, K + 1) as from `confusion_matrix`."""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    support, mapped = confusion.sum(axis=-1), confusion[..., :-1].sum(axis=-2)
+    iou = _share(right, support + mapped - right)
+    occurs = support > 0
+    number = np.asarray(occurs.sum(axis=-1), dtype=np.float64)
+    mean = np.divide(np.where(occurs, iou, 0).sum(axis=-1), number, out=np.full_like(number, np.nan), where=number > 0)
+    return Measures(
+        overall_accuracy=_share(np.asarray(right.sum(axis=-1)), np.asarray(support.sum(axis=-1))),
+        mean_iou=mean,
+        iou=iou,
+        f1=_share(2 * right, support + mapped),
+        producers_accuracy=_share(right, support),
+        users_accuracy=_share(right, mapped),
+    )
+
+
 def accuracy(confusion: ArrayLike, codes: Sequence[int]) -> Accuracy:
     """All measures that follow from a confusion matrix.
 
@@ -127,17 +160,15 @@ def accuracy(confusion: ArrayLike, codes: Sequence[int]) -> Accuracy:
     if counts.shape != (classes, classes + 1):
         msg = f"expected a confusion matrix of {classes} x {classes + 1}, found {counts.shape}"
         raise ValueError(msg)
-    right = np.diagonal(counts)
-    support, mapped = counts.sum(axis=1), counts[:, :classes].sum(axis=0)
-    iou = _share(right, support + mapped - right)
+    found = measures(counts)
     return Accuracy(
         codes=tuple(int(code) for code in codes),
         confusion=counts,
-        overall_accuracy=float(right.sum() / support.sum()) if support.any() else float("nan"),
-        iou=iou,
-        f1=_share(2 * right, support + mapped),
-        producers_accuracy=_share(right, support),
-        users_accuracy=_share(right, mapped),
-        support=support,
-        mean_iou=float(iou[support > 0].mean()) if support.any() else float("nan"),
+        overall_accuracy=float(found.overall_accuracy),
+        iou=found.iou,
+        f1=found.f1,
+        producers_accuracy=found.producers_accuracy,
+        users_accuracy=found.users_accuracy,
+        support=counts.sum(axis=1),
+        mean_iou=float(found.mean_iou),
     )

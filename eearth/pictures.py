@@ -55,8 +55,15 @@ def _write_cells(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float6
             axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=size, linespacing=1.1)
 
 
-def draw_confusion(path: Path, confusion: ArrayLike, names: Sequence[str]) -> None:
-    """Draw a confusion matrix: colour and percentage = share of the reference class (row), below it the pixel count.
+def draw_confusion(
+    path: Path,
+    confusion: ArrayLike,
+    names: Sequence[str],
+    *,
+    counted: str = "pixels",
+    proportions: ArrayLike | None = None,
+) -> None:
+    """Draw a confusion matrix: colour and percentage = share of the reference class (row), below it the count.
 
     Of more than 40 classes only the colours are drawn.
 
@@ -65,6 +72,9 @@ def draw_confusion(path: Path, confusion: ArrayLike, names: Sequence[str]) -> No
         confusion: Counts, row = reference: (K, K), or (K, K + 1) with "no data in the map" last; that column is left
             out where it is empty.
         names: The K class names, in the order of the rows.
+        counted: What the counts are of.
+        proportions: Shares of the map's area in the cells, for a sample whose counts are no measure of them; None = the
+            percentages are those of the counts.
 
     Raises:
         ValueError: The matrix does not fit the names.
@@ -77,7 +87,9 @@ def draw_confusion(path: Path, confusion: ArrayLike, names: Sequence[str]) -> No
     if counts.shape[1] > classes:
         counts, columns = (counts, [*columns, "(no data)"]) if counts[:, -1].any() else (counts[:, :-1], columns)
     totals = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    weights = counts if proportions is None else np.asarray(proportions, dtype=np.float64)
+    whole = weights.sum(axis=1, keepdims=True)
+    share = np.divide(weights, whole, out=np.zeros(counts.shape), where=whole > 0)
     written = classes <= MOST_WRITTEN
     side = max((0.62 if written else 0.2) * len(columns), 2.6)
     figure = Figure(figsize=(side + 1.8, side * classes / len(columns) + 2.2), layout="constrained")
@@ -85,15 +97,15 @@ def draw_confusion(path: Path, confusion: ArrayLike, names: Sequence[str]) -> No
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if written:
         _write_cells(axes, counts, share, size=7.5)
-    rows = [f"{_wrapped(name)}\n({_short(int(total))})" for name, total in zip(names, totals[:, 0], strict=True)]
+    rows = [f"{wrapped(name)}\n({_short(int(total))})" for name, total in zip(names, totals[:, 0], strict=True)]
     axes.set_yticks(range(classes), rows, fontsize=8, **PLAIN)
-    axes.set_xticks(range(len(columns)), [_wrapped(name) for name in columns], fontsize=8, **PLAIN)
+    axes.set_xticks(range(len(columns)), [wrapped(name) for name in columns], fontsize=8, **PLAIN)
     axes.tick_params(axis="x", rotation=90 if len(columns) > 3 else 0)  # noqa: PLR2004 - more than that collide
-    axes.set(xlabel="mapped class", ylabel="reference class (pixels)")
+    axes.set(xlabel="mapped class", ylabel=f"reference class ({counted})")
     write_png(figure, path)
 
 
-def _wrapped(name: str) -> str:
+def wrapped(name: str) -> str:
     """The name on at most two lines of 18 characters."""
     return "\n".join(textwrap.wrap(name, width=18, max_lines=2, placeholder="…")) or name
 
@@ -137,6 +149,32 @@ def draw_history(
         if len(keys) > 1:
             axes.legend(frameon=False, fontsize=8)
     stack[-1].set_xlabel(x.replace("_", " "))
+    write_png(figure, path)
+
+
+def draw_reliability(path: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Draw how often pixels are right by how sure the model was of them, and how many pixels that are.
+
+    Args:
+        path: The PNG file to write.
+        curves: Label → bins with `confidence`, `accuracy` and `pixels`; those of a bin without pixels are None.
+    """
+    figure = Figure(figsize=(5.2, 6.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+    for number, (label, bins) in enumerate(curves.items()):
+        confidence, accuracy = (np.array([_number(each[key]) for each in bins]) for key in ("confidence", "accuracy"))
+        _draw_curve(upper, confidence, accuracy, number, label)
+        there = np.isfinite(confidence)
+        pixels = np.array([each["pixels"] for each in bins], float)
+        lower.vlines(confidence[there], 0.8, pixels[there], color=CURVES[number], linewidth=4 - 2 * number)
+    upper.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+    lower.set(ylabel="pixels", xlabel="confidence", yscale="log")
+    for axes in (upper, lower):
+        axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    upper.legend(frameon=False, fontsize=8)
     write_png(figure, path)
 
 

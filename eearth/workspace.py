@@ -34,6 +34,9 @@ FOLDERS = {
     "pretrain": "pretrain",
     "finetune": "finetune",
     "predict": "map",
+    "sample": "sample",
+    "assess": "assess",
+    "report": "report",
     "embed": "embedding",
     "compare": "compare",
 }
@@ -92,15 +95,18 @@ class Run:
         figures: Mapping[str, Any],
         records: Mapping[str, Any],
         timings: Mapping[str, Any] | None = None,
+        to_be_filled: tuple[str, ...] = (),
     ) -> Manifest:
         """Digest the artifacts and write the manifest; the folder takes its final name when the run's block ends.
+
+        Files `to_be_filled` are the user's from then on: what becomes of them is no damage, so they have no digest.
 
         Until the manifest is written, an interruption loses nothing. Logs hold the time of day: they are no artifact.
 
         Raises:
             WorkspaceError: An earlier stage was made again while this one read it.
         """
-        outputs = output_digests(self.folder, but=(PLAN, SCRATCH, LOGS))
+        outputs = output_digests(self.folder, but=(PLAN, SCRATCH, LOGS, *to_be_filled))
         self.check_inputs()
         self.finished = Manifest(
             stage=self.settings.stage,

@@ -49,13 +49,13 @@ def test_values_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         '[download]\nbands = ["red", "nir"]\nmask_valid = [4, 5]\ndatetime = 2024-05-17\ncrs = "EPSG:3035"\n'
         'grid = "native"\n[pretrain]\nshuffle = true\nimagery = ["../a", "b"]\n',
     )
-    monkeypatch.setenv("EEARTH_RASTERIZE_ALL_TOUCHED", "Yes")
+    monkeypatch.setenv("EEARTH_RASTERIZE_SKIP_NULL", "Yes")
     monkeypatch.setenv("EEARTH_RASTERIZE_BLOCK_SIZE", "250.5")
     download = resolve(DownloadSettings, FLAGS, tmp_path)
     assert (download.bands, download.mask_valid, download.datetime) == (("red", "nir"), (4, 5), "2024-05-17")
     assert (download.crs, download.grid, download.region) == ("EPSG:3035", "native", Path("r.geojson"))
     rasterize = resolve(RasterizeSettings, {"labels": "l.gpkg"}, tmp_path)
-    assert (rasterize.all_touched, rasterize.block_size) == (True, 250.5)
+    assert (rasterize.skip_null, rasterize.block_size) == (True, 250.5)
     pretrain = resolve(PretrainSettings, {}, tmp_path)
     assert (pretrain.shuffle, pretrain.imagery) == (True, (Path("../a"), Path("b")))
 
@@ -92,7 +92,7 @@ def test_settings_for_the_manifest_are_json_without_secrets() -> None:
     [
         ("[download]\nmaxcloud = 3", "sets maxcloud, which download does not have; did you mean max_cloud?"),
         ("[download]\nzzz = 3", "sets zzz, which download does not have; known: region, catalog"),
-        ("[downloads]\nworkers = 3", "expected one table a stage (compare, download"),
+        ("[downloads]\nworkers = 3", "expected one table a stage (assess, compare, download"),
         ("workers = 3", "found 'workers'"),
         ("download = 3", "found 'download'"),
         ("[download", "expected TOML in"),
@@ -203,8 +203,10 @@ def test_every_setting_has_a_sentence_a_readable_type_and_a_default_that_fits(st
         assert describe(types[item.name]) in {
             "a whole number", "a number", "true or false", "a path", "text", "snap|native", "bilinear|nearest",
             "auto|cpu|cuda", "full|frozen", "none|monthly", "cog|zarr", "float32|int8", "auto|off",
-            "info_nce|vicreg|barlow_twins",
+            "info_nce|vicreg|barlow_twins", "auto|whole|cut", "majority|nearest",
             "seasonal-unet|temporal-attention-unet|unet3d|convlstm-unet|tsvit",
+            "last|first|error|largest|drop",
+            "olofsson|proportional|equal", "wilson|wald", "model|map", "blocks|features",
             "text, or several separated by commas",
             "a whole number, or several separated by commas", "a path, or several separated by commas",
             "a number, or several separated by commas",
@@ -223,6 +225,7 @@ def test_where_an_input_lies_is_not_what_is_made() -> None:
     locations = {"download": {"region"}, "rasterize": {"labels"}, "pretrain": {"imagery"}}
     locations |= {"finetune": {"also", "encoder"}, "predict": {"region", "model", "output"}}
     locations |= {"embed": {"region", "encoder", "output"}, "compare": {"encoder"}}
+    locations |= {"sample": {"map", "classes"}, "assess": {"reference", "design", "map"}}
     for stage, names in locations.items():
         assert names <= {n for n, f in SETTINGS[stage].__dataclass_fields__.items() if f.metadata.get("incidental")}
 

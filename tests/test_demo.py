@@ -32,7 +32,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Event]]:
 
 def test_it_makes_every_stage_and_shows_the_comparison(demo: tuple[Path, list[Event]]) -> None:
     folder, heard = demo
-    for stage in ("download", "rasterize", "pretrain", "finetune", "predict", "compare"):
+    for stage in ("download", "rasterize", "pretrain", "finetune", "predict", "assess", "report", "compare"):
         assert (folder / "workspace" / FOLDERS[stage] / "manifest.json").is_file()
     tables = [event for event in heard if isinstance(event, Table)]
     assert any("pre-trained" in str(row[0]) for table in tables for row in table.rows)

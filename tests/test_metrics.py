@@ -1,15 +1,27 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn_metrics
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_f1_score,
+    multiclass_jaccard_index,
+    multiclass_precision,
+    multiclass_recall,
+)
 
 from eearth.metrics import accuracy, confusion_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CODES = (2, 7, 40, 255)
 reference_maps = arrays(np.uint8, (6, 7), elements=st.sampled_from((0, *CODES)))
@@ -40,6 +52,34 @@ def test_all_measures_agree_with_scikit_learn(reference: np.ndarray, predicted: 
     assert np.isnan(found.iou[~occurs]).all()
     macro = sklearn_metrics.jaccard_score(truth, mapped, labels=np.unique(truth), average="macro", zero_division=0)
     assert found.mean_iou == pytest.approx(macro)
+
+
+@given(reference_maps, reference_maps)
+def test_all_measures_agree_with_torchmetrics(reference: np.ndarray, predicted: np.ndarray) -> None:
+    labelled = reference > 0
+    if not labelled.any():
+        return
+    place = {code: k for k, code in enumerate((*CODES, 0))}  # "no data" is a class that the reference never has
+    truth, mapped = (torch.tensor([place[int(code)] for code in values[labelled]]) for values in (reference, predicted))
+    found = accuracy(confusion_matrix(reference, predicted, CODES), CODES)
+    classes = len(CODES) + 1
+
+    def of_each(metric: Callable[..., torch.Tensor], **settings: float) -> np.ndarray:
+        return metric(mapped, truth, num_classes=classes, average="none", **settings).numpy()[:-1]
+
+    overall = multiclass_accuracy(mapped, truth, num_classes=classes, average="micro")
+    assert found.overall_accuracy == pytest.approx(float(overall), abs=1e-6)
+    shown = ~np.isnan(found.iou)
+    np.testing.assert_allclose(found.iou[shown], of_each(multiclass_jaccard_index)[shown], atol=1e-6)
+    np.testing.assert_allclose(found.f1[shown], of_each(multiclass_f1_score)[shown], atol=1e-6)
+    np.testing.assert_allclose(
+        np.nan_to_num(found.users_accuracy), of_each(multiclass_precision, zero_division=0), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        np.nan_to_num(found.producers_accuracy), of_each(multiclass_recall, zero_division=0), atol=1e-6
+    )
+    occurs = found.support > 0
+    assert found.mean_iou == pytest.approx(float(of_each(multiclass_jaccard_index)[occurs].mean()), abs=1e-6)
 
 
 def test_a_map_without_data_is_wrong_where_there_is_a_label() -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CHAIN = {"rasterize": ("download",), "pretrain": ("download",), "finetune": ("download", "rasterize", "pretrain")}
 
 # Stages that no other needs, and that no test here runs.
-NOT_YET = dict.fromkeys(("predict", "embed", "compare"), "missing")
+NOT_YET = dict.fromkeys(("predict", "sample", "assess", "report", "embed", "compare"), "missing")
 
 
 @pytest.fixture
@@ -148,10 +148,10 @@ def test_switches_and_odd_paths_come_back_as_typed(tmp_path: Path) -> None:
     (tmp_path / "region.geojson").write_text("region")
     (tmp_path / "labels.gpkg").write_text("labels")
     run(odd, "download")
-    run(odd, "rasterize", {"all_touched": True})
+    run(odd, "rasterize", {"skip_null": True})
     (tmp_path / "labels.gpkg").write_text("other")
     words = shlex.split(of(odd, "rasterize").command)
-    assert words == ["eearth", "rasterize", str(tmp_path / "labels.gpkg"), "--all-touched", "-w", str(odd.root)]
+    assert words == ["eearth", "rasterize", str(tmp_path / "labels.gpkg"), "--skip-null", "-w", str(odd.root)]
 
 
 def test_what_is_broken_is_named_and_the_rest_still_shown(workspace: Workspace) -> None:

@@ -15,8 +15,9 @@ from eearth.events import Advanced, Event, Started
 from eearth.geo.grid import Window
 from eearth.settings import FinetuneSettings, PretrainSettings
 from eearth.training import loop
-from eearth.training.finetune import class_weights, finetune, mean_iou, planned_steps, validation_windows
+from eearth.training.finetune import finetune, planned_steps
 from eearth.training.pretrain import at_home, new_encoder, pretrain
+from eearth.training.validation import mean_iou, validation_windows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,12 +191,6 @@ def test_validation_windows_hold_every_validation_pixel_of_a_small_region() -> N
     for _, window in validation_windows([one]):
         held[window.slices] = True
     assert held[one.split == 2].all()
-
-
-def test_class_weights_average_one_and_favour_the_rare() -> None:
-    weight = class_weights(np.array([400, 100, 0]), 0.5)
-    assert weight.tolist() == pytest.approx([2 / 3, 4 / 3, 0.0])
-    assert class_weights(np.array([400, 100]), 0.0).tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(("labels", "steps"), [(None, 300), (1, 0), (100, 0)])

@@ -13,9 +13,10 @@ import torch
 
 from eearth.classifiers import forest, probe
 from eearth.comparison.contenders import FOREST, PROBE, Outcome, Task, pixels_of
-from eearth.comparison.features import encoded, medians_of_all
+from eearth.comparison.features import encoded
 from eearth.comparison.splits import Ground, split_regions
 from eearth.data.chips import LabelledSeries, choose_together
+from eearth.data.medians import medians_of_all
 from eearth.data.regions import open_all_labelled
 from eearth.data.series import IN_MEMORY
 from eearth.geo.blocks import TEST, TRAIN

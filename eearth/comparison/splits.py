@@ -14,9 +14,10 @@ from scipy.sparse.csgraph import connected_components
 
 from eearth.errors import LabelError
 from eearth.geo.aoi import lonlat_footprint
+from eearth.geo.attempts import MOST_ATTEMPTS, TOLERATED
 from eearth.geo.blocks import NONE, PARTS, TEST, TRAIN, VALIDATION, Blocks, assign
 from eearth.geo.grid import Grid
-from eearth.geo.split import FEW_LABELLED, MOST_ATTEMPTS, TOLERATED, split_blocks
+from eearth.geo.split import FEW_LABELLED, split_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from eearth.geo.blocks import TRAIN
 from eearth.geo.grid import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -144,8 +144,9 @@ class LabelledPixels:
         chips: int,
         size: int,
         dates: int,
+        balanced: bool = True,
     ) -> LabelledChips:
-        """Windows around pixels drawn class by class, with random dates, flips and quarter turns.
+        """Windows around drawn pixels, with random dates, flips and quarter turns.
 
         Args:
             random: Source of all chance.
@@ -153,12 +154,22 @@ class LabelledPixels:
             chips: Number of windows.
             size: Their side in pixels; less where the smallest region is smaller.
             dates: Most acquisitions of a window.
+            balanced: Draw class by class, rare ones as often as common ones; else each pixel with the same chance.
         """
         size = min(size, *(side for region in self.regions for side in region.series.shape), size)
-        present = np.flatnonzero(self.counts)
-        classes = present[random.permutation(np.arange(chips) % len(present))]
-        drawn = [self._choose(self.places[random.choice(self.by_class[k])], random, size, dates) for k in classes]
+        around = self._of_each_class if balanced else self._of_all
+        drawn = [self._choose(self.places[number], random, size, dates) for number in around(chips, random)]
         return self._cut(drawn, bands, size)
+
+    def _of_each_class(self, count: int, random: np.random.Generator) -> Iterator[np.int64]:
+        """Numbers of pixels, each class as often."""
+        present = np.flatnonzero(self.counts)
+        for k in present[random.permutation(np.arange(count) % len(present))]:
+            yield random.choice(self.by_class[k])
+
+    def _of_all(self, count: int, random: np.random.Generator) -> Iterator[np.int64]:
+        """Numbers of pixels, each with the same chance."""
+        yield from random.integers(len(self.places), size=count)
 
     def _choose(self, place: NDArray[np.int64], random: np.random.Generator, size: int, dates: int) -> View:
         """A window somewhere around a pixel, some of its dates, and a turn."""

@@ -8,6 +8,7 @@ from eearth.data.chips import LabelledSeries
 from eearth.data.series import Series
 from eearth.errors import LabelError
 from eearth.geo.cube import CUBE, Cube
+from eearth.geo.guarantee import Guarantee, check_guarantee
 from eearth.geo.labels.legend import LandCoverClass, read_classes
 from eearth.geo.raster import read_raster
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eearth.workspace import Workspace
+
+FEATURES = "features.tif"
 
 
 def series_of(cube: Cube) -> Series:
@@ -43,11 +46,15 @@ def open_labelled(workspace: Workspace) -> tuple[LabelledSeries, tuple[LandCover
 
     Raises:
         WorkspaceError: They are not there, or the labels were made from other imagery.
+        LabelError: The split is not the one that was made: parts lie too near each other, or features are divided.
     """
-    workspace.require_current("rasterize", made_from="download")
+    made = workspace.require_current("rasterize", made_from="download")
     folder = workspace.folder("rasterize")
     cube = Cube.open(workspace.folder("download") / CUBE)
     labels, split = (read_raster(folder / name, cube.grid) for name in ("labels.tif", "split.tif"))
+    if "split" in made.records:
+        features = read_raster(folder / FEATURES, cube.grid) if FEATURES in made.outputs else None
+        check_guarantee(split, features, cube.grid, Guarantee.from_dict(made.records["split"]), str(folder))
     return LabelledSeries(series_of(cube), labels, split), read_classes(folder / "classes.json")
 
 

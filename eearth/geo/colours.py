@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -81,9 +81,9 @@ def _lattice() -> list[str]:
     return [colour for colour, light in zip(colours, lightness, strict=True) if LIGHTNESS[0] <= light <= LIGHTNESS[1]]
 
 
-def _customary(names: Sequence[str]) -> dict[int, str]:
-    """Class number → customary colour; of several classes with the same one the first gets it, the others shades."""
-    chosen: dict[int, str] = {}
+def _customary(names: Sequence[str], given: Mapping[str, str]) -> dict[int, str]:
+    """Class number → given or customary colour; of several with the same customary one the others get shades."""
+    chosen = {number: given[name] for number, name in enumerate(names) if name in given}
     for shade in SHADES:
         for number, name in enumerate(names):
             text = name.casefold().replace("_", " ")
@@ -106,8 +106,8 @@ def _stands_out(colour: str, others: Collection[str]) -> bool:
     return not others or bool(np.linalg.norm(_oklab([*others]) - _oklab([colour]), axis=1).min() >= SEPARATE)
 
 
-def class_colours(names: Sequence[str]) -> tuple[str, ...]:
-    """One colour for each class, all different, always the same for the same list of names.
+def class_colours(names: Sequence[str], given: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """One colour for each class, all different but for those given, always the same for the same list of names.
 
     A class that speaks of forest, water, crops and the like gets ESA WorldCover's colour, or a shade of it
     where several do. The others get Okabe and Ito's, as far as they differ from those; then, again and again, the
@@ -115,11 +115,12 @@ def class_colours(names: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         names: Class names, at most 255.
+        given: Class name → "#rrggbb", for classes whose colour somebody chose.
 
     Returns:
         "#rrggbb", lower case, in the order of `names`.
     """
-    chosen = _customary(names)
+    chosen = _customary(names, given or {})
     candidates = [*OKABE_ITO, *_lattice()]
     places = _oklab(candidates)
     distance = np.full(len(candidates), np.inf)

@@ -289,6 +289,7 @@ def write_raster(path: Path, values: NDArray[Any], grid: Grid, *, nodata: int) -
         transform=grid.transform,
         nodata=nodata,
         compress="deflate",
+        zlevel=4,  # a third of the time of the usual 6, for a tenth more bytes at most
         tiled=True,
         blockxsize=256,
         blockysize=256,

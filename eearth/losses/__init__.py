@@ -3,6 +3,16 @@
 from eearth.losses.contrastive import info_nce
 from eearth.losses.diagnostics import alignment, uniformity
 from eearth.losses.redundancy import barlow_twins, vicreg
-from eearth.losses.segmentation import weighted_cross_entropy
+from eearth.losses.segmentation import dice, focal, summed, weighted_cross_entropy
 
-__all__ = ["alignment", "barlow_twins", "info_nce", "uniformity", "vicreg", "weighted_cross_entropy"]
+__all__ = [
+    "alignment",
+    "barlow_twins",
+    "dice",
+    "focal",
+    "info_nce",
+    "summed",
+    "uniformity",
+    "vicreg",
+    "weighted_cross_entropy",
+]

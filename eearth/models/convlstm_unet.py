@@ -116,6 +116,10 @@ class ConvLSTMUNet(Encoder):
         """As far as the U-Net reaches, and one pixel of its coarsest level that the ConvLSTM adds."""
         return unet_reach(self.depth) + self.alignment
 
+    def layers(self) -> list[nn.Module]:
+        """See `Encoder.layers`."""
+        return [*self.descent.layers(), nn.ModuleList([self.memories, self.join]), *self.ascent.blocks, self.leave]
+
     def encode(self, values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
         """See `Encoder.encode`."""
         order = rising(day)

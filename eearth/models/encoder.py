@@ -84,6 +84,13 @@ class Encoder(nn.Module, ABC):
         """Farthest pixel, in rows or columns, that a feature depends on."""
 
     @abstractmethod
+    def layers(self) -> list[nn.Module]:
+        """The network from the imagery to the features, every weight in one of the layers.
+
+        Training may give each its own learning rate, or let the last ones learn first.
+        """
+
+    @abstractmethod
     def encode(self, values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
         """Encode chips whose sides are multiples of `alignment`.
 

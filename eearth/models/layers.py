@@ -217,6 +217,10 @@ class Descent(nn.Module):
         self.enter = nn.Conv2d(channels, hidden, 1)
         self.blocks = nn.ModuleList(convolution(hidden) for _ in range(depth + 1))
 
+    def layers(self) -> list[nn.Module]:
+        """From the input to the coarsest level; the way in belongs to the first convolution."""
+        return [nn.ModuleList([self.enter, self.blocks[0]]), *self.blocks[1:]]
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """(image, channel, y, x) → the levels, finest first; y and x are multiples of 2**depth."""
         levels: list[Tensor] = []

@@ -113,6 +113,12 @@ class ResidualUNet(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
+    def layers(self) -> list[nn.Module]:
+        """From the input to the output; the way in belongs to the first convolution, the way out to the last."""
+        first, *others = [*self.down, *self.up]
+        *others, last = [nn.ModuleList([self.enter, first]), *others]
+        return [*others, nn.ModuleList([last, self.leave])]
+
     def forward(self, features: Tensor) -> Tensor:
         """(chip, channel, y, x) → the same shape; y and x are multiples of 2**depth."""
         hidden, kept = self.enter(features), []
@@ -175,6 +181,10 @@ class SeasonalUNet(Encoder):
     def margin(self) -> int:
         """As far as the U-Net reaches beyond the largest square."""
         return max(SCALES) // 2 + unet_reach(self.depth)
+
+    def layers(self) -> list[nn.Module]:
+        """See `Encoder.layers`."""
+        return [self.project, *self.residual.layers()]
 
     def encode(self, values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
         """See `Encoder.encode`."""

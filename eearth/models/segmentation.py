@@ -20,12 +20,15 @@ class LandCoverModel(nn.Module):
     Args:
         encoder: Gives the features.
         classes: Class codes 1..255, rising; channel k of the scores speaks of classes[k].
+        temperature: What the logarithms of its probabilities are divided by where they are to be believed, see
+            `eearth.calibration`. The scores are what they are.
     """
 
-    def __init__(self, encoder: Encoder, classes: Sequence[int]) -> None:
+    def __init__(self, encoder: Encoder, classes: Sequence[int], temperature: float = 1.0) -> None:
         """Start from equal scores for all classes."""
         super().__init__()
         self.encoder = encoder
+        self.temperature = temperature
         self.classes = tuple(int(code) for code in classes)
         self.head = nn.Conv2d(encoder.features, len(self.classes), 1)
         nn.init.zeros_(self.head.weight)
@@ -43,7 +46,7 @@ class LandCoverModel(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """JSON-ready description that `build_land_cover` makes the same network from."""
-        return {"encoder": self.encoder.config(), "classes": list(self.classes)}
+        return {"encoder": self.encoder.config(), "classes": list(self.classes), "temperature": self.temperature}
 
     def score(self, features: Tensor) -> Tensor:
         """Scores of single pixels, (pixel, feature) → (pixel, class), by the last layer alone."""

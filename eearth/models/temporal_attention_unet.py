@@ -109,6 +109,10 @@ class TemporalAttentionUNet(Encoder):
         """As far as the U-Net reaches."""
         return unet_reach(self.depth)
 
+    def layers(self) -> list[nn.Module]:
+        """See `Encoder.layers`."""
+        return [*self.descent.layers(), nn.ModuleList([self.attention, self.mix]), *self.ascent.blocks, self.leave]
+
     def encode(self, values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
         """See `Encoder.encode`."""
         levels = self.descent(date_images(values, clear, day))

@@ -184,6 +184,11 @@ class TSViT(Encoder):
         """From one edge of a window over the other one and as many rings as there are layers over space."""
         return PATCH * RING * self.depth + ALIGNMENT - 1 if self.depth else PATCH - 1
 
+    def layers(self) -> list[nn.Module]:
+        """See `Encoder.layers`."""
+        enter = nn.ModuleList([self.enter, self.season, self.prior, nn.ParameterList([self.tokens])])
+        return [enter, *self.time, *self.space, self.leave]
+
     def encode(self, values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
         """See `Encoder.encode`."""
         grid = self._through_time(values, clear, day)

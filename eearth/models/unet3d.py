@@ -112,6 +112,10 @@ class UNet3D(Encoder):
         """As far as the U-Net reaches."""
         return unet_reach(self.depth, CONVOLUTIONS)
 
+    def layers(self) -> list[nn.Module]:
+        """See `Encoder.layers`."""
+        return [*self.down, *self.up, self.leave]
+
     def encode(self, values: Tensor, clear: Tensor, day: Tensor) -> Tensor:
         """See `Encoder.encode`."""
         means, weight = composite(slot_weights(day, self.slots), values, clear)

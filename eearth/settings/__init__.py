@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eearth.settings.assess import AssessSettings
 from eearth.settings.compare import CompareSettings
 from eearth.settings.download import DownloadSettings
 from eearth.settings.embed import EmbedSettings
@@ -14,12 +15,15 @@ from eearth.settings.finetune import FinetuneSettings
 from eearth.settings.predict import PredictSettings
 from eearth.settings.pretrain import PretrainSettings
 from eearth.settings.rasterize import RasterizeSettings
+from eearth.settings.report import ReportSettings
+from eearth.settings.sample import SampleSettings
 
 if TYPE_CHECKING:
     from eearth.config import Settings
 
 __all__ = [
     "SETTINGS",
+    "AssessSettings",
     "CompareSettings",
     "DownloadSettings",
     "EmbedSettings",
@@ -27,6 +31,8 @@ __all__ = [
     "PredictSettings",
     "PretrainSettings",
     "RasterizeSettings",
+    "ReportSettings",
+    "SampleSettings",
 ]
 
 # In the order in which a project goes through them.
@@ -38,6 +44,9 @@ SETTINGS: dict[str, type[Settings]] = {
         PretrainSettings,
         FinetuneSettings,
         PredictSettings,
+        SampleSettings,
+        AssessSettings,
+        ReportSettings,
         EmbedSettings,
         CompareSettings,
     )

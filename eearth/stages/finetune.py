@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eearth.calibration import fit_temperature, reliability, tempered
 from eearth.data.regions import asked_imagery, open_all_labelled
-from eearth.evaluation import measure
+from eearth.evaluation import examine
 from eearth.events import Note, Report, Table, Warned, silent
 from eearth.geo.blocks import TEST, VALIDATION
 from eearth.manifest import write_json
 from eearth.models.files import encoder_of, load_encoder, save_land_cover
-from eearth.pictures import draw_confusion, draw_history
+from eearth.pictures import draw_confusion, draw_history, draw_reliability
 from eearth.settings import PretrainSettings
 from eearth.training.finetune import finetune as train
 from eearth.training.history import write_history
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eearth.data.chips import LabelledSeries
+    from eearth.evaluation import Examined
     from eearth.geo.labels.legend import LandCoverClass
     from eearth.manifest import Manifest
     from eearth.metrics import Accuracy
@@ -36,11 +38,15 @@ if TYPE_CHECKING:
     from eearth.workspace import Input
 
 
+CALIBRATED = "Temperature of the validation pixels; expected calibration errors and bins of the test pixels."
+NOT_CALIBRATED = "There are no validation labels to calibrate with, or none within the label budget: temperature 1."
+
+
 def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = silent) -> Manifest:
     """Fine-tune an encoder on the training labels and measure it on the test blocks, into `finetune/`.
 
-    Writes `model.safetensors`, `model.json`, `history.csv`, `loss.png`, `metrics.json`, `metrics.csv` and
-    `confusion.png`.
+    Writes `model.safetensors`, `model.json`, `history.csv`, `loss.png`, `metrics.json`, `metrics.csv`,
+    `confusion.png` and `reliability.png`.
 
     Args:
         workspace: Where imagery and labels are, and where to write.
@@ -61,19 +67,28 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         regions, classes = open_all_labelled(sources)
         device = choose_device(settings.device)
         encoder = _encoder(weights, workspace, regions, settings)
-        model, history = train(encoder, regions, settings, device=device, checkpoint=run.scratch, report=report)
-        measured = {
-            name: measure(model, regions[0], part, device)
+        legend = {entry.name: entry.code for entry in classes}
+        model, history = train(
+            encoder, regions, settings, legend=legend, device=device, checkpoint=run.scratch, report=report
+        )
+        examined = {
+            name: examine(model, regions[0], part, device, augment=settings.augment)
             for name, part in (("test", TEST), ("validation", VALIDATION))
         }
+        held_out = None if settings.labels_per_class else examined["validation"]  # beyond a label budget
+        model.temperature = _temperature(held_out)
         save_land_cover(run.folder, model, asked_imagery(workspace), [asdict(entry) for entry in classes])
         write_history(run.folder / "history.csv", history)
         draw_history(run.folder / "loss.png", history, {"loss": ["loss"], "mIoU": ["validation_miou"]})
-        _write_metrics(run.folder, measured, classes)
+        measured = {name: found.accuracy if found else None for name, found in examined.items()}
+        calibration = _write_reliability(
+            run.folder, examined["test"], model.temperature, calibrated=held_out is not None
+        )
+        _write_metrics(run.folder, measured, calibration, classes)
         report(_table(measured["test"], classes))
         return run.finish(
             seed=settings.seed,
-            figures=_figures(model, history, measured, weights),
+            figures=_figures(model, history, measured, weights) | _said(calibration),
             records={"device": str(device)},
         )
 
@@ -116,7 +131,35 @@ def _fresh_encoder(workspace: Workspace, regions: Sequence[LabelledSeries], sett
     return new_encoder([region.series for region in regions], PretrainSettings(seed=settings.seed, **shape))
 
 
-def _write_metrics(folder: Path, measured: dict[str, Accuracy | None], classes: Sequence[LandCoverClass]) -> None:
+def _temperature(held_out: Examined | None) -> float:
+    """By the validation labels; without any the probabilities stay as they are."""
+    return fit_temperature(held_out.probabilities, held_out.truth, held_out.patches) if held_out else 1.0
+
+
+def _write_reliability(
+    folder: Path, test: Examined | None, temperature: float, *, calibrated: bool
+) -> dict[str, Any] | None:
+    """How far the test pixels' probabilities can be believed, as they come and calibrated."""
+    if test is None or not len(test.truth):
+        return None
+    before = reliability(test.probabilities, test.truth)
+    after = reliability(tempered(test.probabilities, temperature), test.truth)
+    draw_reliability(folder / "reliability.png", {"as it comes": before.as_list(), "calibrated": after.as_list()})
+    return {
+        "note": CALIBRATED if calibrated else NOT_CALIBRATED,
+        "temperature": temperature,
+        "ece_before": before.error,
+        "ece_after": after.error,
+        "bins": after.as_list(),
+    }
+
+
+def _write_metrics(
+    folder: Path,
+    measured: dict[str, Accuracy | None],
+    calibration: dict[str, Any] | None,
+    classes: Sequence[LandCoverClass],
+) -> None:
     names = {entry.code: entry.name for entry in classes}
     write_json(
         folder / "metrics.json",
@@ -124,6 +167,7 @@ def _write_metrics(folder: Path, measured: dict[str, Accuracy | None], classes: 
             "note": "Accuracy on held-out blocks of the labels: not a probability sample, so no confidence intervals.",
             "classes": names,
             **{part: result.as_dict() if result else None for part, result in measured.items()},
+            "calibration": calibration,
         },
     )
     test = measured["test"]
@@ -157,6 +201,13 @@ def _table(test: Accuracy | None, classes: Sequence[LandCoverClass]) -> Table:
     rows = _rows(test, names) if test else []
     columns = ("code", "class", "test pixels", "IoU", "F1", "producer's", "user's")
     return Table(title="test blocks", columns=columns, rows=tuple(tuple(str(cell) for cell in row) for row in rows))
+
+
+def _said(calibration: dict[str, Any] | None) -> dict[str, str]:
+    if calibration is None or calibration["temperature"] == 1:
+        return {}
+    before, after, temperature = (calibration[name] for name in ("ece_before", "ece_after", "temperature"))
+    return {"calibration error": f"{before:.3f}, with temperature {temperature:.2f}: {after:.3f}"}
 
 
 def _figures(

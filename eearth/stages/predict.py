@@ -51,6 +51,7 @@ def predict(workspace: Workspace, settings: PredictSettings, report: Report = si
     path = _model_path(workspace, settings)
     manifest = _run(workspace, settings, region, path, report)
     _copy_output(workspace.folder("predict"), settings, report)
+    report(Note(text="`eearth report` puts the map, its accuracy and where it comes from on one page"))
     return manifest
 
 
@@ -113,6 +114,8 @@ def _tiles(  # noqa: PLR0917 - all are needed, none twice
         scenery.grid,
         inside_of(region, scenery.grid),
         model.classes,
+        temperature=model.temperature,
+        augment=settings.augment,
         tile=settings.tile_size,
         size=settings.window_size,
         margin=margin_for(model.margin),

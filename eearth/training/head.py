@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from eearth.data.chips import LabelledSeries
     from eearth.data.series import Series
+    from eearth.losses.segmentation import SegmentationLoss
     from eearth.models.encoder import Encoder
     from eearth.models.segmentation import LandCoverModel
 
@@ -40,6 +41,8 @@ def start_head(
     chosen: Sequence[NDArray[np.bool_]],
     weight: torch.Tensor,
     seed: int,
+    *,
+    loss: SegmentationLoss = weighted_cross_entropy,
 ) -> float:
     """Let the last layer start as the logistic regression on the encoder's features of labelled pixels.
 
@@ -52,9 +55,10 @@ def start_head(
         chosen: For each region (y, x), True = may be learnt from.
         weight: (class,) how much a pixel of each class counts.
         seed: Of the pixels that are looked at, where there are very many.
+        loss: What comes back for these pixels.
 
     Returns:
-        The weighted cross entropy of these pixels; that of equal scores where none of them was ever seen.
+        Their loss; the cross entropy of equal scores where none of them was ever seen.
     """
     found = [_seen(model, region, mask, seed) for region, mask in zip(regions, chosen, strict=True)]
     features, codes, usual = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -70,7 +74,7 @@ def start_head(
         model.head.weight.copy_(torch.from_numpy(weights)[:, :, None, None])
         model.head.bias.copy_(torch.from_numpy(biases))  # type: ignore[union-attr]
         scores = model.score(torch.from_numpy(features).to(weight.device))
-        return weighted_cross_entropy(scores, target, weight).item()
+        return loss(scores, target, weight).item()
 
 
 def _counts(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from eearth.comparison import features as module
-from eearth.comparison.features import encoded, medians_of_all, monthly_medians
+from eearth.comparison.features import encoded
+from eearth.data import medians as module
+from eearth.data.medians import medians_of_all, monthly_medians
 from eearth.data.series import Series
 from eearth.errors import ModelError
 from eearth.geo.grid import Window

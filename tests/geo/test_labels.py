@@ -20,7 +20,7 @@ from eearth.errors import LabelError, WorkspaceError
 from eearth.events import Event, Note, Warned
 from eearth.geo.colours import class_colours
 from eearth.geo.grid import Grid
-from eearth.geo.labels.burn import burn
+from eearth.geo.labels.burn import Rules, burn
 from eearth.geo.labels.file import read_labels
 from eearth.geo.labels.legend import LandCoverClass, read_classes, write_classes
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+PLAIN = Rules(least=None, inner_buffer=0, overlap="last")
 GRID = Grid(CRS.from_epsg(32633), Affine(10, 0, 500_000, 0, -10, 5_000_000), 20, 30)
 WEST, EAST = box(500_000, 4_999_800, 500_100, 5_000_000), box(500_100, 4_999_800, 500_300, 5_000_000)
 
@@ -50,7 +51,11 @@ def written(folder: Path, table: gpd.GeoDataFrame, name: str = "l.gpkg", **optio
 def burnt(table: gpd.GeoDataFrame, folder: Path, grid: Grid = GRID) -> tuple[NDArray[np.uint8], list[Event]]:
     heard: list[Event] = []
     labels = read_labels(written(folder, table), report=heard.append)
-    return burn(labels, grid, all_touched=False, report=heard.append)[0], heard
+    return burn(labels, grid, PLAIN, heard.append).codes, told(heard)
+
+
+def told(heard: list[Event]) -> list[Event]:
+    return [event for event in heard if isinstance(event, Note | Warned)]
 
 
 @pytest.mark.parametrize(
@@ -66,12 +71,12 @@ def test_real_sites_equal_the_reference_raster(real_data: Path, site: str, count
     grid, expected = grid_of(real_data / site / "labels.tif")
     heard: list[Event] = []
     labels = read_labels(real_data / site / "labels.gpkg", report=heard.append)
-    raster, classes = burn(labels, grid, all_touched=False, report=heard.append)
-    np.testing.assert_array_equal(raster, expected)
-    assert raster.dtype == np.uint8
-    assert {entry.code: entry.pixels for entry in classes} == counts
+    burnt = burn(labels, grid, PLAIN, heard.append)
+    np.testing.assert_array_equal(burnt.codes, expected)
+    assert burnt.codes.dtype == np.uint8
+    assert {entry.code: entry.pixels for entry in burnt.classes} == counts
     contested = "1013 pixels lie in labels of different classes; the label later in the file counts"
-    assert heard == ([Note(text=contested)] if site == "brandenburg" else [])
+    assert told(heard) == ([Note(text=contested)] if site == "brandenburg" else [])
 
 
 def test_polygons_in_degrees_equal_the_reference_raster_of_their_utm_zone(real_data: Path) -> None:
@@ -81,7 +86,7 @@ def test_polygons_in_degrees_equal_the_reference_raster_of_their_utm_zone(real_d
     for path in rasters:
         grid, expected = grid_of(path)
         zones.add(grid.crs.to_epsg())
-        np.testing.assert_array_equal(burn(labels, grid, all_touched=False)[0], expected)
+        np.testing.assert_array_equal(burn(labels, grid, PLAIN).codes, expected)
     assert len(zones) > 1
 
 
@@ -89,7 +94,8 @@ def test_points_burn_the_pixel_they_lie_in_on_a_sinusoidal_grid(real_data: Path)
     item = min((real_data / "brazil/assets").iterdir())
     grid, _ = grid_of(item / "red.tif")
     labels = read_labels(real_data / "brazil/points.geojson")
-    raster, classes = burn(labels, grid, all_touched=False)
+    burnt = burn(labels, grid, PLAIN)
+    raster, classes = burnt.codes, burnt.classes
     moved = labels.to_crs(grid.crs.to_wkt())
     expected = np.zeros(grid.shape, np.uint8)
     for point, code in zip(moved.geometry, labels["code"], strict=True):
@@ -112,8 +118,8 @@ def triangles() -> st.SearchStrategy[list[Polygon]]:
 def test_pixel_centres_decide_and_the_later_polygon_wins(shapes: list[Polygon]) -> None:
     table = frame([*shapes, WEST, EAST], [*(f"c{number}" for number in range(len(shapes))), "w", "e"])
     table = table.iloc[::-1]
-    raster, classes = burn(table, GRID, all_touched=False)
-    names = {entry.code: entry.name for entry in classes}
+    burnt = burn(table, GRID, PLAIN)
+    names = {entry.code: entry.name for entry in burnt.classes}
     x, y = np.meshgrid(GRID.x(), GRID.y())
     # A centre on an edge belongs to whom rounding says; pixels so near an edge are left out of the comparison.
     clear = np.ones(GRID.shape, dtype=bool)
@@ -121,7 +127,7 @@ def test_pixel_centres_decide_and_the_later_polygon_wins(shapes: list[Polygon]) 
     for shape, name in zip(table.geometry, table["class"], strict=True):
         clear &= shapely.distance(shape.boundary, shapely.points(x, y)) > 1e-3
         expected[shapely.contains_xy(shape, x, y)] = name
-    found = np.vectorize(lambda code: names.get(code, ""), otypes=[object])(raster)
+    found = np.vectorize(lambda code: names.get(code, ""), otypes=[object])(burnt.codes)
     assert (found == expected)[clear].all()
 
 
@@ -145,7 +151,7 @@ def test_codes_that_cannot_be_used_give_way_to_the_alphabet(tmp_path: Path, code
 def test_whole_floats_are_classes_in_numerical_order(tmp_path: Path) -> None:
     labels = read_labels(written(tmp_path, frame([WEST, EAST], [10.0, 9.0])))
     assert labels["class"].tolist() == ["10", "9"]
-    assert [entry.name for entry in burn(labels, GRID, all_touched=False)[1]] == ["9", "10"]
+    assert [entry.name for entry in burn(labels, GRID, PLAIN).classes] == ["9", "10"]
 
 
 def test_names_keep_their_marks_and_lose_odd_blanks(tmp_path: Path) -> None:
@@ -207,21 +213,15 @@ def test_curves_are_made_straight(tmp_path: Path) -> None:
     assert read.area.iloc[0] == pytest.approx(np.pi * 50**2, rel=0.01)
 
 
-def test_all_touched_labels_more_pixels(tmp_path: Path) -> None:
-    labels = read_labels(written(tmp_path, frame([WEST.buffer(-16), EAST.buffer(-16)], ["a", "b"])))
-    few, many = (burn(labels, GRID, all_touched=flag)[0] for flag in (False, True))
-    assert (many > 0).sum() > (few > 0).sum()
-
-
 def test_a_class_without_pixels_stays_in_the_legend(tmp_path: Path) -> None:
     tiny, far = Point(500_006, 4_999_994).buffer(0.1), box(0, 0, 1, 1)
     heard: list[Event] = []
     labels = read_labels(written(tmp_path, frame([WEST, EAST, tiny, far], ["a", "b", "tiny", "far"])))
-    _, classes = burn(labels, GRID, all_touched=False, report=heard.append)
-    assert [(entry.name, entry.pixels, entry.polygons) for entry in classes] == [
+    burnt = burn(labels, GRID, PLAIN, heard.append)
+    assert [(entry.name, entry.pixels, entry.polygons) for entry in burnt.classes] == [
         ("a", 200, 1), ("b", 400, 1), ("far", 0, 0), ("tiny", 0, 1)
     ]  # fmt: skip
-    assert [event.text.split(": ")[1] for event in heard] == ["`far`, `tiny`"]
+    assert [event.text.split(": ")[1] for event in told(heard)] == ["`far`, `tiny`"]
 
 
 def test_labels_far_outside_the_projection_do_no_harm(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_geojson_is_longitude_and_latitude(tmp_path: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     content.pop("crs", None)
     path.write_text(json.dumps(content), encoding="utf-8")
-    raster, _ = burn(read_labels(path), GRID, all_touched=False)
+    raster = burn(read_labels(path), GRID, PLAIN).codes
     assert (raster[:, :10] == 1).all()
     assert (raster[:, 10:] == 2).all()
 
@@ -310,13 +310,13 @@ def test_geojson_is_longitude_and_latitude(tmp_path: Path) -> None:
 def test_labels_elsewhere_are_an_error_with_both_places(tmp_path: Path) -> None:
     labels = read_labels(written(tmp_path, frame([box(0, 0, 1, 1), box(1, 0, 2, 1)], ["a", "b"], crs=4326)))
     with pytest.raises(LabelError, match=r"\(15\.0000, 45\.\d+, 15\.\d+, 45\.\d+\).*\(0\.0000, 0\.0000, 2\.0000, 1"):
-        burn(labels, GRID, all_touched=False)
+        burn(labels, GRID, PLAIN)
 
 
 def test_fewer_than_two_classes_are_an_error(tmp_path: Path) -> None:
     labels = read_labels(written(tmp_path, frame([WEST, EAST], ["a", "a"])))
-    with pytest.raises(LabelError, match=r"at least 2 classes .* only `a`.*--all-touched"):
-        burn(labels, GRID, all_touched=False)
+    with pytest.raises(LabelError, match=r"at least 2 classes .* only `a`.*--coverage touched"):
+        burn(labels, GRID, PLAIN)
 
 
 CLASSES = (

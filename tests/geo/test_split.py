@@ -112,7 +112,7 @@ def test_a_distance_that_equals_the_buffer_is_not_enough() -> None:
 def test_test_pixels_never_give_way() -> None:
     labels = patchy(np.random.default_rng(1), (90, 90), 4, 0.8)
     found = split(labels)
-    shapes = [(block, 1) for block, part in found.blocks if part == "test"]
+    shapes = [(block.outline, 1) for block in found.blocks if block.part == "test"]
     inside = rasterize(shapes, out_shape=labels.shape, transform=grid_of(labels.shape).transform).astype(bool)
     np.testing.assert_array_equal(inside & (labels > 0), found.part == 3)
 
@@ -130,12 +130,12 @@ def test_blocks_lie_on_the_grid_and_cover_every_label_once() -> None:
     labels = patchy(np.random.default_rng(2), (73, 51), 3, 0.5)
     found = split(labels, block_size=200)
     grid = grid_of(labels.shape)
-    blocks = [block for block, _ in found.blocks]
+    blocks = [block.outline for block in found.blocks]
     assert sum(block.area for block in blocks) == pytest.approx(shapely.union_all(blocks).area)
     assert shapely.union_all(blocks).within(grid.footprint)
     tree = shapely.STRtree(shapely.points(centres(grid, labels > 0)))
     assert sum(len(tree.query(block, predicate="contains")) for block in blocks) == (labels > 0).sum()
-    assert {name for _, name in found.blocks} == {"train", "validation", "test"}
+    assert {block.part for block in found.blocks} == {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -186,14 +186,17 @@ def test_many_classes_of_two_blocks_are_all_trained_and_tested(seed: int) -> Non
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 12))
-def test_distances_do_not_depend_on_windows(seed: int, window: int) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([0, 64]))
+def test_distances_do_not_depend_on_windows(seed: int, window: int, offsets: int) -> None:
     rng = np.random.default_rng(seed)
     targets, sources = rng.random((2, 40, 33)) < 0.004
-    targets[rng.integers(40), rng.integers(33)] = sources[rng.integers(40), rng.integers(33)] = True
+    targets[-1] = sources[0] = False
+    targets[0, rng.integers(33)] = sources[-1, rng.integers(33)] = True
+    sources &= ~targets
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("eearth.geo.distance.WINDOW", window)
-        found = nearest(targets, sources, (2.0, 3.0), 1.0)
+        patch.setattr("eearth.geo.distance.NEAREST_OFFSETS", offsets)
+        found = nearest(targets, sources, (2.0, 3.0), 0.0)
     where = [np.argwhere(mask) * (2.0, 3.0) for mask in (targets, sources)]
     assert found == pytest.approx(cKDTree(where[0]).query(where[1])[0].min())
 

@@ -12,7 +12,7 @@ from eearth.data.chips import LabelledSeries
 from eearth.data.series import Series
 from eearth.geo.grid import Window
 from eearth.geo.lattice import margin_for
-from eearth.inference import map_pixels, predict_tile
+from eearth.inference import classify, predict_tile
 from eearth.models.files import ENCODER, LAND_COVER, load_encoder, load_land_cover, save_encoder, save_land_cover
 from eearth.models.registry import MODELS
 from eearth.settings import FinetuneSettings, PretrainSettings
@@ -69,10 +69,10 @@ def test_from_imagery_to_a_map_in_windows(name: str, tmp_path: Path) -> None:
     model, _ = load_land_cover(tmp_path / LAND_COVER)
     assert type(model.encoder) is MODELS[name]
     whole, margin = Window(0, 0, SIDE, SIDE), margin_for(model.margin)
-    large, _ = predict_tile(model, one.series, whole, size=64, margin=0, device="cpu", batch=1)
+    large, observations = predict_tile(model, one.series, whole, size=64, margin=0, device="cpu", batch=1)
     small, _ = predict_tile(model, one.series, whole, size=2 * margin + 12, margin=margin, device="cpu", batch=4)
     np.testing.assert_allclose(small, large, atol=1e-4)
-    mapped = map_pixels(model, one.series, np.ones((SIDE, SIDE), bool), device="cpu")
+    mapped = classify(large, observations, np.ones((SIDE, SIDE), bool), model.classes).landcover
     seen = one.series.valid.any(axis=0)
     assert set(np.unique(mapped[seen])) <= {4, 9}
     assert (mapped[~seen] == 0).all()

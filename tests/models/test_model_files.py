@@ -77,3 +77,12 @@ def test_files_of_networks_that_have_not_changed_are_still_read(tmp_path: Path) 
     save_encoder(tmp_path, encoder, {})
     again = load_encoder(rewritten(tmp_path / ENCODER, revision=None))
     assert torch.equal(again(chips(4, 8, 8)), encoder(chips(4, 8, 8)))
+
+
+def test_the_temperature_is_in_the_file_and_was_1_before_there_was_one(tmp_path: Path) -> None:
+    model = LandCoverModel(fresh("unet3d"), (1, 7), temperature=1.4)
+    save_land_cover(tmp_path, model, {}, [])
+    again, saved = load_land_cover(tmp_path / LAND_COVER)
+    assert again.temperature == 1.4
+    earlier = {name: value for name, value in saved.network.items() if name != "temperature"}
+    assert load_land_cover(rewritten(tmp_path / LAND_COVER, network=earlier))[0].temperature == 1

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 from scipy.ndimage import distance_transform_edt
 
-from eearth.errors import LabelError, WorkspaceError
+from eearth.errors import LabelError, UsageError, WorkspaceError
 from eearth.events import Event, Note, Table, Warned
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.labels.legend import read_classes
@@ -147,21 +148,21 @@ def test_the_same_again_is_up_to_date_and_another_seed_is_not(tmp_path: Path, re
     workspace = slovenia_in(tmp_path, real_data)
     labels = real_data / "slovenia" / "labels.gpkg"
     heard: list[Event] = []
-    first = rasterize(workspace, RasterizeSettings(labels=labels), heard.append)
+    first = rasterize(workspace, RasterizeSettings(labels=labels, polygons="cut"), heard.append)
     table = next(event for event in heard if isinstance(event, Table))
-    assert table.columns == ("code", "class", "features", "pixels", "train", "validation", "test")
+    assert table.columns == ("code", "class", "features", "pixels", "train", "validation", "test", "clear (least)")
     assert len(table.rows) == 5
     assert any(isinstance(event, Warned) and "part has no pixel of the classes" in event.text for event in heard)
     again: list[Event] = []
-    assert rasterize(workspace, RasterizeSettings(labels=labels), again.append) == first
+    assert rasterize(workspace, RasterizeSettings(labels=labels, polygons="cut"), again.append) == first
     assert [event.text for event in again if isinstance(event, Note)] == [
         f"{workspace.folder('rasterize')} is up to date"
     ]
     part = raster(workspace, "split.tif")
-    other = rasterize(workspace, RasterizeSettings(labels=labels, seed=1))
+    other = rasterize(workspace, RasterizeSettings(labels=labels, polygons="cut", seed=1))
     assert other.digest != first.digest
     assert (raster(workspace, "split.tif") != part).any()
-    back = rasterize(workspace, RasterizeSettings(labels=labels))
+    back = rasterize(workspace, RasterizeSettings(labels=labels, polygons="cut"))
     assert back.digest == first.digest
 
 
@@ -189,6 +190,46 @@ def test_other_imagery_makes_the_labels_stale(tmp_path: Path, real_data: Path) -
     assert second.inputs["imagery"] != first.inputs["imagery"]
     assert second.outputs == first.outputs
     assert workspace.require_current("rasterize", made_from="download") == second
+
+
+def test_features_are_those_that_label_each_pixel(slovenia: Workspace, real_data: Path) -> None:
+    with rasterio.open(slovenia.folder("rasterize") / "features.tif") as file:
+        assert (file.dtypes, file.nodata) == (("uint32",), 0)
+        numbers = file.read(1)
+    frame = gpd.read_file(real_data / "slovenia" / "labels.gpkg", layer="labels")
+    code = np.append(0, frame["code"].to_numpy())
+    np.testing.assert_array_equal(code[numbers], raster(slovenia, "labels.tif"))
+    assert len(np.unique(numbers)) > 20
+
+
+def test_how_polygons_become_pixels_is_up_to_the_user(tmp_path: Path, real_data: Path) -> None:
+    workspace, labels = slovenia_in(tmp_path / "w", real_data), real_data / "slovenia" / "labels.gpkg"
+    pixels = {}
+    for coverage in ("0.9", "centre", "touched"):
+        pixels[coverage] = rasterize(workspace, RasterizeSettings(labels=labels, coverage=coverage)).figures
+    assert pixels["0.9"]["labelled pixels"] < pixels["centre"]["labelled pixels"] < pixels["touched"]["labelled pixels"]
+    less = rasterize(workspace, RasterizeSettings(labels=labels, inner_buffer=10)).figures["labelled pixels"]
+    assert 0 < less < pixels["centre"]["labelled pixels"]
+    with pytest.raises(UsageError, match="expected --coverage centre, touched, or a share"):
+        rasterize(workspace, RasterizeSettings(labels=labels, coverage="most"))
+
+
+def test_conflicts_are_listed_or_refused(tmp_path: Path, real_data: Path) -> None:
+    workspace, path = slovenia_in(tmp_path / "w", real_data), tmp_path / "labels.gpkg"
+    frame = gpd.read_file(real_data / "slovenia" / "labels.gpkg", layer="labels")
+    again = frame.iloc[[0]].assign(**{"class": "forest" if frame["class"].iloc[0] != "forest" else "grassland"})
+    pd.concat([frame, again]).drop(columns="code").to_file(path, layer="labels")
+    manifest = rasterize(workspace, RasterizeSettings(labels=path))
+    listed = pd.read_csv(workspace.folder("rasterize") / "conflicts.csv")
+    assert listed[["first", "second"]].to_numpy().tolist() == [[1, len(frame) + 1]]
+    assert manifest.records["conflicts"] == {
+        "pixels": int(listed["pixels"].iloc[0]), "features": 2, "pairs": 1, "listed": 1,
+    }  # fmt: skip
+    with pytest.raises(LabelError, match=rf"features 1 \(.*\) and {len(frame) + 1} \("):
+        rasterize(workspace, RasterizeSettings(labels=path, overlap="error"))
+    dropped = rasterize(workspace, RasterizeSettings(labels=path, overlap="drop"))
+    gone = manifest.figures["labelled pixels"] - dropped.figures["labelled pixels"]
+    assert gone == manifest.records["conflicts"]["pixels"]
 
 
 def test_without_imagery(tmp_path: Path, real_data: Path) -> None:

@@ -17,9 +17,10 @@ from eearth.geo.lattice import STEP
 from eearth.models.segmentation import LandCoverModel
 from eearth.settings import FinetuneSettings
 from eearth.training import head
-from eearth.training.finetune import class_weights, finetune
+from eearth.training.finetune import finetune
 from eearth.training.head import covering, start_head
 from eearth.training.pretrain import new_encoder
+from eearth.training.weighting import balanced_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,7 +169,7 @@ def test_fine_tuning_starts_there_with_the_pixels_of_all_regions() -> None:
     found, history = finetune(encoder, [one, two], budget)
     chosen = choose_together([one, two], 6, 3)
     expected = LandCoverModel(encoder, (4, 9))
-    weight = torch.from_numpy(class_weights(np.array([6, 6]), 1.0))
+    weight = torch.from_numpy(balanced_weights(np.array([6, 6]), 1.0))
     loss = start_head(expected, [one, two], chosen, weight, 3)
     assert history == [{"step": 0, "loss": loss}]
     assert same(found, expected)

@@ -3,92 +3,162 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
-import shapely.geometry
-from pyproj import CRS, Transformer
-from rasterio.features import rasterize
+from numpy.typing import NDArray
 
 from eearth.errors import LabelError
 from eearth.events import Note, Report, Warned, silent
 from eearth.geo.colours import class_colours
 from eearth.geo.labels.legend import MAX_CODE, LandCoverClass
+from eearth.geo.labels.outlines import Outlines, outlines_of
+from eearth.geo.labels.overlaps import OUTCOMES, Conflicts, Policy
+from eearth.geo.labels.places import apart
+from eearth.geo.labels.strips import Burning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import geopandas as gpd
-    from numpy.typing import NDArray
 
     from eearth.geo.grid import Grid
 
 
 NO_LABEL = 0
-# A point closer than this share of a pixel to a pixel edge lies on it: the rounding of a reprojected coordinate must
-# not decide to which pixel it belongs.
-ON_EDGE = 1e-6
+NAMED = 10  # features that a note names
 
 
-def burn(
-    labels: gpd.GeoDataFrame, grid: Grid, *, all_touched: bool, report: Report = silent
-) -> tuple[NDArray[np.uint8], tuple[LandCoverClass, ...]]:
-    """Rasterise labels onto a grid; where labels overlap, the one that comes later in the file wins.
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How labels become pixels.
 
-    A polygon labels the pixels whose centre lies inside it, a point the pixel it lies in: of a point on the edge
-    between two pixels the right or lower one, and none where that is outside the grid.
+    Attributes:
+        least: Share of a pixel that a polygon must cover to label it; None: its centre decides. See `least_share`.
+        inner_buffer: Metres that each polygon loses along its edge first.
+        overlap: Whose a pixel is that labels of different classes claim.
+    """
+
+    least: float | None
+    inner_buffer: float
+    overlap: Policy
+
+
+@dataclass(frozen=True)
+class Burnt:
+    """Labels on a grid.
+
+    Attributes:
+        codes: Class codes, (y, x) uint8, 0 = no label.
+        features: The feature that labels each pixel, as its number in the file, from 1: (y, x) uint32, 0 = none.
+        classes: The legend by rising code.
+        conflicts: Where labels of different classes meet.
+        vanished: Numbers of the polygons of which the inner buffer leaves nothing.
+        left_out: How many features were left out before, by reason.
+    """
+
+    codes: NDArray[np.uint8]
+    features: NDArray[np.uint32]
+    classes: tuple[LandCoverClass, ...]
+    conflicts: Conflicts
+    vanished: tuple[int, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def burn(labels: gpd.GeoDataFrame, grid: Grid, rules: Rules, report: Report = silent) -> Burnt:
+    """Rasterise labels onto a grid, strip by strip.
+
+    A polygon labels the pixels whose centre lies inside it, or of which it covers the share that the rules ask for; a
+    point the pixel it lies in: of a point on the edge between two pixels the right or lower one, and none where that
+    is outside the grid.
 
     Args:
-        labels: From `read_labels`; reprojected here, once.
+        labels: From `read_labels`; reprojected here, once. The index counts the file's features from 0.
         grid: The imagery's grid.
-        all_touched: Polygons label every pixel they touch.
-        report: Hears of classes without a pixel, and of pixels whose labels disagree.
+        rules: How labels become pixels.
+        report: Hears of the progress, of polygons that vanish, of classes without a pixel, and of pixels whose labels
+            disagree.
 
     Returns:
-        The codes, (y, x) uint8, 0 = no label, and the legend by rising code. Codes are the file's own (column
-        `code`), or 1..K in alphabetical order of all the file's classes (code-point order; numerical where every name
-        is an integer). A class of the file without a pixel on the grid stays in the legend with `pixels` 0.
+        The labels. Codes are the file's own (column `code`), or 1..K in alphabetical order of all the file's classes
+        (code-point order; numerical where every name is an integer). A class of the file without a pixel on the grid
+        stays in the legend with `pixels` 0.
 
     Raises:
-        LabelError: No label meets the grid, or fewer than two classes have a pixel on it.
+        LabelError: No label meets the grid, fewer than two classes have a pixel on it, or labels of different classes
+            meet and the rules forbid that.
     """
-    codes = _numbered(labels)
-    geometries = labels.geometry.to_crs(CRS.from_wkt(grid.crs.to_wkt())).to_numpy()
-    placed = np.isfinite(shapely.bounds(geometries)).all(axis=1)
-    if not placed.all():
-        report(
-            Warned(text=f"{int((~placed).sum())} labels lie outside the domain of the imagery's CRS and are left out")
-        )
-    meets = np.zeros(len(geometries), dtype=bool)
-    meets[placed] = shapely.intersects(geometries[placed], grid.footprint)
-    if not meets.any():
-        raise LabelError(_no_overlap(labels, grid))
-    values = labels["class"].map(codes).to_numpy()
-    # rasterio would ask each geometry for its GeoJSON form in each of the two runs; asking takes longer than burning.
-    forms = (shapely.geometry.mapping(geometry) for geometry in _snapped(geometries[meets], grid))
-    shapes = list(zip(forms, values[meets].tolist(), strict=True))
-    raster = _burn_in_order(shapes, grid, all_touched=all_touched)
-    contested = int((raster != _burn_in_order(shapes[::-1], grid, all_touched=all_touched)).sum())
-    if contested:
-        report(Note(text=f"{contested} pixels lie in labels of different classes; the label later in the file counts"))
-    pixels = np.sum([np.bincount(row, minlength=MAX_CODE + 1) for row in raster], axis=0)
-    polygons = np.bincount(values[meets], minlength=MAX_CODE + 1)
-    colours = class_colours(list(codes))
-    classes = tuple(
+    by_name = _numbered(labels)
+    values = labels["class"].map(by_name).to_numpy().astype(np.uint8)
+    numbers = labels.index.to_numpy().astype(np.int64) + 1
+    outlines = outlines_of(labels, grid, inner_buffer=rules.inner_buffer, report=report)
+    _check_place(outlines, labels, grid, report)
+    vanished = tuple(numbers[outlines.vanished].tolist())
+    if vanished:
+        report(Note(text=_vanishing(vanished, rules.inner_buffer)))
+    features, ledger = Burning(outlines, values, rules.least, rules.overlap).on(grid, numbers, report)
+    conflicts = ledger.close(numbers, labels["class"].to_numpy(), grid)
+    _tell(conflicts, labels, rules, report)
+    codes = _codes_of(features, values, numbers)
+    _, once = np.unique(numbers[outlines.meets], return_index=True)  # one with polygons and points stands there twice
+    polygons = np.bincount(values[outlines.meets][once], minlength=MAX_CODE + 1)
+    classes = _legend(by_name, codes, polygons, labels.attrs.get("colours") or {})
+    _check_classes(classes, labels, rules, report)
+    return Burnt(codes, features, classes, conflicts, vanished, labels.attrs.get("left_out") or {})
+
+
+def _codes_of(features: NDArray[np.uint32], values: NDArray[np.uint8], numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The class code of each pixel's feature."""
+    of_number = np.zeros(int(numbers.max()) + 1, dtype=np.uint8)
+    of_number[numbers] = values
+    codes: NDArray[np.uint8] = of_number[features]
+    return codes
+
+
+def _legend(
+    by_name: dict[str, int], codes: NDArray[np.uint8], polygons: NDArray[np.int64], given: Mapping[str, str]
+) -> tuple[LandCoverClass, ...]:
+    """The classes with their pixels, features and colours, which may be given."""
+    pixels = np.sum([np.bincount(row, minlength=MAX_CODE + 1) for row in codes], axis=0)
+    colours = class_colours(list(by_name), given)
+    return tuple(
         LandCoverClass(code, name, colour, int(pixels[code]), int(polygons[code]))
-        for (name, code), colour in zip(codes.items(), colours, strict=True)
+        for (name, code), colour in zip(by_name.items(), colours, strict=True)
     )
-    _check_classes(classes, labels, all_touched=all_touched, report=report)
-    return raster, classes
 
 
-def _burn_in_order(shapes: list[tuple[dict[str, Any], int]], grid: Grid, *, all_touched: bool) -> NDArray[np.uint8]:
-    """Rasterise pairs of a GeoJSON geometry and a code, a later one over an earlier one."""
-    raster: NDArray[np.uint8] = rasterize(
-        shapes, out_shape=grid.shape, transform=grid.transform, fill=NO_LABEL, all_touched=all_touched, dtype="uint8"
-    )
-    return raster
+def _check_place(outlines: Outlines, labels: gpd.GeoDataFrame, grid: Grid, report: Report) -> None:
+    """Refuse labels beside the grid, and tell of those that have no place in its CRS."""
+    lost = int((~outlines.placed).sum())
+    if lost:
+        report(Warned(text=f"{lost} labels lie outside the domain of the imagery's CRS and are left out"))
+    if not outlines.meets.any():
+        source, bounds = labels.attrs.get("source", "the labels"), tuple(labels.total_bounds.tolist())
+        raise LabelError(apart(source, labels.crs, bounds, grid))
+
+
+def _vanishing(vanished: Sequence[int], metres: float) -> str:
+    """What a note says of polygons that the inner buffer leaves nothing of."""
+    named = ", ".join(str(number) for number in vanished[:NAMED])
+    more = f" and {len(vanished) - NAMED} more" if len(vanished) > NAMED else ""
+    return f"{len(vanished)} polygons vanish within the inner buffer of {metres:g} m: features {named}{more}"
+
+
+def _tell(conflicts: Conflicts, labels: gpd.GeoDataFrame, rules: Rules, report: Report) -> None:
+    """Tell of contested pixels, or refuse them."""
+    if not conflicts.pixels:
+        return
+    if rules.overlap == "error":
+        msg = (
+            f"expected no overlap of different classes in {labels.attrs.get('source', 'the labels')}, found "
+            f"{conflicts.pixels} pixels that several claim, such as those of {conflicts.listed[0]}: mend the file, or "
+            "run again with another --overlap"
+        )
+        raise LabelError(msg)
+    outcome = OUTCOMES[rules.overlap]
+    report(Note(text=f"{conflicts.pixels} pixels lie in labels of different classes; {outcome}"))
 
 
 def _numbered(labels: gpd.GeoDataFrame) -> dict[str, int]:
@@ -102,46 +172,26 @@ def _numbered(labels: gpd.GeoDataFrame) -> dict[str, int]:
     return {name: code for code, name in enumerate(ordered, start=1)}
 
 
-def _snapped(geometries: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """The same geometries with each point moved to the centre of the pixel that owns it."""
-    points = np.isin(shapely.get_type_id(geometries), (shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT))
-    t = grid.transform
-
-    def to_centre(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        cells = np.floor((xy - (t.c, t.f)) / (t.a, t.e) + ON_EDGE) + 0.5
-        return cells * (t.a, t.e) + (t.c, t.f)
-
-    moved = geometries.copy()
-    moved[points] = shapely.transform(geometries[points], to_centre)
-    return moved
-
-
-def _check_classes(
-    classes: Sequence[LandCoverClass], labels: gpd.GeoDataFrame, *, all_touched: bool, report: Report
-) -> None:
+def _check_classes(classes: Sequence[LandCoverClass], labels: gpd.GeoDataFrame, rules: Rules, report: Report) -> None:
     """Refuse a legend that no classifier can learn; name the classes without a pixel."""
     seen = [entry.name for entry in classes if entry.pixels]
     source = labels.attrs.get("source", "the labels")
     if len(seen) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
         found = f"only `{seen[0]}`" if seen else "none"
-        touch = "" if all_touched else " or, where polygons are smaller than a pixel, run again with --all-touched"
         msg = f"expected at least 2 classes of {source} with pixels on the imagery's grid, found {found}: "
-        raise LabelError(msg + "label more of the region," * bool(touch) + (touch or "label more of the region"))
+        raise LabelError(msg + _remedy(rules))
     unseen = [f"`{entry.name}`" for entry in classes if not entry.pixels]
     if unseen:
         report(Warned(text=f"classes of {source} without a pixel on the imagery's grid: {', '.join(unseen)}"))
 
 
-def _no_overlap(labels: gpd.GeoDataFrame, grid: Grid) -> str:
-    """What to say where labels and imagery lie apart, both in longitude and latitude."""
-
-    def degrees(crs: Any, bounds: tuple[float, float, float, float]) -> str:
-        box = Transformer.from_crs(crs, 4326, always_xy=True).transform_bounds(*bounds)
-        return "({:.4f}, {:.4f}, {:.4f}, {:.4f})".format(*box)
-
-    imagery = degrees(CRS.from_wkt(grid.crs.to_wkt()), grid.bounds)
-    found = degrees(labels.crs, tuple(labels.total_bounds.tolist()))
-    return (
-        f"expected labels on the imagery, which covers {imagery} (west, south, east, north), found those of "
-        f"{labels.attrs.get('source', 'the labels')} in {found}: give another file, or check its CRS"
-    )
+def _remedy(rules: Rules) -> str:
+    """What gives more classes a pixel."""
+    ways = ["label more of the region"]
+    if rules.inner_buffer > 0:
+        ways.append("run again with a smaller --inner-buffer")
+    if rules.overlap == "drop":
+        ways.append("run again with another --overlap")
+    if rules.least != 0:
+        ways.append("where polygons are smaller than a pixel, run again with --coverage touched")
+    return ", or ".join(ways)

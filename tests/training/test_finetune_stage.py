@@ -1,0 +1,113 @@
+"""The stage as a whole: calibration in its artifacts, in the model's file and in the map's confidence."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from fields import field_workspace
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from eearth.calibration import fit_temperature, tempered
+from eearth.data.regions import open_labelled
+from eearth.errors import UsageError
+from eearth.evaluation import examine
+from eearth.geo.blocks import TEST, VALIDATION
+from eearth.geo.grid import Window
+from eearth.inference import classify, predict_tile
+from eearth.models.files import LAND_COVER, load_land_cover
+from eearth.settings import FinetuneSettings
+from eearth.stages.finetune import finetune
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eearth.workspace import Workspace
+
+SETTINGS = FinetuneSettings(steps=4, batch_size=4, window_size=12, validate_every=2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = field_workspace(tmp_path_factory.mktemp("fields"))
+    finetune(workspace, SETTINGS)
+    return workspace
+
+
+def calibration(workspace: Workspace) -> dict[str, Any]:
+    text = (workspace.folder("finetune") / "metrics.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)["calibration"]
+    return found
+
+
+def test_the_temperature_is_that_of_the_validation_pixels_and_lies_in_the_models_file(trained: Workspace) -> None:
+    model, saved = load_land_cover(trained.folder("finetune") / LAND_COVER)
+    region, _ = open_labelled(trained)
+    found = examine(model, region, VALIDATION, "cpu")
+    assert found is not None
+    assert model.temperature == fit_temperature(found.probabilities, found.truth, found.patches) != 1
+    assert saved.network["temperature"] == calibration(trained)["temperature"] == model.temperature
+    described = json.loads((trained.folder("finetune") / "model.json").read_text(encoding="utf-8"))
+    assert described["network"]["temperature"] == model.temperature
+
+
+def test_errors_and_bins_are_those_of_the_test_pixels(trained: Workspace) -> None:
+    told, (region, _) = calibration(trained), open_labelled(trained)
+    model, _ = load_land_cover(trained.folder("finetune") / LAND_COVER)
+    held = (region.split == TEST) & (region.labels > 0) & region.series.valid[:].any(axis=0)
+    probabilities, _ = predict_tile(
+        model, region.series, Window(0, 0, 48, 48), size=64, margin=0, device="cpu", batch=1
+    )
+    truth = torch.from_numpy((region.labels[held] == 9).astype(np.int64))
+    for name, temperature in (("ece_before", 1.0), ("ece_after", model.temperature)):
+        given = torch.from_numpy(tempered(probabilities[:, held].T, temperature))
+        expected = multiclass_calibration_error(given, truth, num_classes=2, n_bins=15)
+        assert told[name] == pytest.approx(expected.item(), abs=1e-5)
+    assert sum(each["pixels"] for each in told["bins"]) == np.count_nonzero(held)
+    assert [each["low"] for each in told["bins"]] == pytest.approx(np.arange(15) / 15)
+    picture = matplotlib.image.imread(trained.folder("finetune") / "reliability.png")
+    assert min(picture.shape[:2]) > 200
+    assert "calibration error" in trained.require("finetune").figures
+
+
+def test_with_a_label_budget_there_is_nothing_to_calibrate_with_and_it_says_so(tmp_path: Path) -> None:
+    workspace = field_workspace(tmp_path)
+    done = finetune(workspace, FinetuneSettings(labels_per_class=5))
+    told = calibration(workspace)
+    assert told["temperature"] == 1
+    assert told["ece_before"] == told["ece_after"]
+    assert "no validation labels" in told["note"]
+    assert "calibration error" not in done.figures
+
+
+def test_a_temperature_changes_the_confidence_and_no_class() -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(4), (30, 20)).transpose(2, 0, 1).astype(np.float32)
+    seen, inside = np.ones((30, 20), np.int32), np.ones((30, 20), bool)
+    plain, hot, cold = (classify(probabilities, seen, inside, (1, 2, 5, 9), t) for t in (1.0, 2.0, 0.5))
+    assert (plain.landcover == hot.landcover).all()
+    assert (plain.landcover == cold.landcover).all()
+    assert (hot.confidence <= plain.confidence).all()
+    assert (plain.confidence <= cold.confidence).all()
+    expected = np.rint(100 * tempered(probabilities, 2.0, axis=0).max(axis=0))
+    np.testing.assert_array_equal(hot.confidence, expected)
+
+
+def test_examining_from_all_sides_is_asked_for_by_a_setting(trained: Workspace, tmp_path: Path) -> None:
+    workspace = field_workspace(tmp_path)
+    finetune(workspace, FinetuneSettings(steps=4, batch_size=4, window_size=12, validate_every=2, augment=True))
+    weights = [one.folder("finetune") / LAND_COVER for one in (workspace, trained)]
+    one, other = (load_land_cover(path)[0] for path in weights)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert calibration(workspace)["ece_before"] != calibration(trained)["ece_before"]
+
+
+def test_class_weights_are_given_by_the_names_of_the_legend(tmp_path: Path) -> None:
+    workspace = field_workspace(tmp_path)
+    finetune(workspace, FinetuneSettings(steps=0, class_weights=("early=4", "late=1")))
+    with pytest.raises(UsageError, match=r"'erly'; did you mean early\?"):
+        finetune(workspace, FinetuneSettings(steps=0, class_weights=("erly=4",)))
