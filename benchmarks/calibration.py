@@ -19,7 +19,7 @@ from class_balance import Site, difference
 
 from eearth.calibration import fit_temperature, reliability, tempered
 from eearth.evaluation import Examined, examine
-from eearth.geo.blocks import TEST, VALIDATION
+from eearth.geo.splits.blocks import TEST, VALIDATION
 from eearth.settings import FinetuneSettings
 from eearth.training.finetune import finetune
 

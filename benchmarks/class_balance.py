@@ -28,8 +28,8 @@ from eearth.data.chips import LabelledSeries
 from eearth.data.regions import open_all_labelled
 from eearth.data.series import IN_MEMORY
 from eearth.evaluation import examine
-from eearth.geo.blocks import TEST
 from eearth.geo.cube import CUBE, Cube
+from eearth.geo.splits.blocks import TEST
 from eearth.models.encoder import Encoder
 from eearth.models.files import encoder_of, load_encoder
 from eearth.settings import FinetuneSettings

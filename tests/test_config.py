@@ -202,8 +202,8 @@ def test_every_setting_has_a_sentence_a_readable_type_and_a_default_that_fits(st
         assert len(text) > 10, item.name
         assert describe(types[item.name]) in {
             "a whole number", "a number", "true or false", "a path", "text", "snap|native", "bilinear|nearest",
-            "auto|cpu|cuda", "full|frozen", "none|monthly", "cog|zarr", "float32|int8", "auto|off",
-            "info_nce|vicreg|barlow_twins", "auto|whole|cut", "majority|nearest",
+            "auto|cpu|cuda", "full|frozen|gradual", "none|monthly", "cog|zarr", "float32|int8", "auto|off",
+            "info_nce|vicreg|barlow_twins", "auto|whole|cut", "majority|nearest", "balanced|plain",
             "seasonal-unet|temporal-attention-unet|unet3d|convlstm-unet|tsvit",
             "last|first|error|largest|drop",
             "olofsson|proportional|equal", "wilson|wald", "model|map", "blocks|features",

@@ -14,10 +14,10 @@ from rasterio.features import rasterize
 
 from eearth.accuracy.bootstrap import FEWEST_GROUPS, MeasuredGroups, bootstrap, group_confusions
 from eearth.errors import WorkspaceError
-from eearth.geo.blocks import NAMES, TEST
 from eearth.geo.grid import Grid
 from eearth.geo.labels.legend import LandCoverClass
 from eearth.geo.raster import read_raster
+from eearth.geo.splits.blocks import NAMES, TEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,10 +10,10 @@ from eearth.accuracy.held_out import ModelAccuracy, assess_blocks, groups_of, va
 from eearth.data.regions import open_labelled
 from eearth.errors import WorkspaceError
 from eearth.evaluation import map_pixels
-from eearth.geo.blocks import TEST
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.labels.legend import LandCoverClass
 from eearth.geo.products.writer import LANDCOVER
+from eearth.geo.splits.blocks import TEST
 from eearth.models.files import LAND_COVER, load_land_cover
 from eearth.training.loop import choose_device
 

@@ -13,7 +13,6 @@ from scipy.stats import binom
 
 from eearth.accuracy.map_sample import MapAccuracy, SampledClass, SampledPoints, assess_sample
 from eearth.errors import LabelError
-from eearth.geo.blocks import TRAIN, VALIDATION
 from eearth.geo.colours import class_colours
 from eearth.geo.grid import Grid
 from eearth.geo.raster import count_values
@@ -22,6 +21,7 @@ from eearth.geo.sampling.classmap import classes_at
 from eearth.geo.sampling.design import DesignStratum
 from eearth.geo.sampling.labelled import codes_of, in_order_of, pixels_of, read_labelled
 from eearth.geo.sampling.training import near_training
+from eearth.geo.splits.blocks import TRAIN, VALIDATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

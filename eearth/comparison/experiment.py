@@ -19,9 +19,9 @@ from eearth.data.chips import LabelledSeries, choose_together
 from eearth.data.medians import medians_of_all
 from eearth.data.regions import open_all_labelled
 from eearth.data.series import IN_MEMORY
-from eearth.geo.blocks import TEST, TRAIN
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import tiles_of
+from eearth.geo.splits.blocks import TEST, TRAIN
 from eearth.inference import EVALUATION_TILE
 from eearth.metrics import Accuracy, accuracy, confusion_matrix
 from eearth.models.files import load_encoder

@@ -14,10 +14,10 @@ from scipy.sparse.csgraph import connected_components
 
 from eearth.errors import LabelError
 from eearth.geo.aoi import lonlat_footprint
-from eearth.geo.attempts import MOST_ATTEMPTS, TOLERATED
-from eearth.geo.blocks import NONE, PARTS, TEST, TRAIN, VALIDATION, Blocks, assign
 from eearth.geo.grid import Grid
-from eearth.geo.split import FEW_LABELLED, split_blocks
+from eearth.geo.splits.attempts import MOST_ATTEMPTS, TOLERATED
+from eearth.geo.splits.blocks import NONE, PARTS, TEST, TRAIN, VALIDATION, Blocks, assign
+from eearth.geo.splits.split import FEW_LABELLED, split_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,8 +72,8 @@ def split_regions(grounds: Sequence[Ground], seed: int) -> list[NDArray[np.uint8
         seed: Other seeds give other splits.
 
     Returns:
-        For each region (y, x) uint8 part codes, see `eearth.geo.blocks`. A class with too few blocks or regions may be
-        missing from a part.
+        For each region (y, x) uint8 part codes, see `eearth.geo.splits.blocks`. A class with too few blocks or regions
+        may be missing from a part.
 
     Raises:
         LabelError: There are too few labels for a training and a test part.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from eearth.data.series import Chips, Series
 from eearth.data.views import Turn, View
 from eearth.errors import LabelError
-from eearth.geo.blocks import TRAIN
 from eearth.geo.grid import Window
+from eearth.geo.splits.blocks import TRAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ class LabelledSeries:
     Attributes:
         series: The imagery.
         labels: (y, x) uint8 class codes, 0 = no label.
-        split: (y, x) uint8 part codes, see `eearth.geo.blocks`.
+        split: (y, x) uint8 part codes, see `eearth.geo.splits.blocks`.
 
     Raises:
         LabelError: The shapes differ.

@@ -8,9 +8,9 @@ from eearth.data.chips import LabelledSeries
 from eearth.data.series import Series
 from eearth.errors import LabelError
 from eearth.geo.cube import CUBE, Cube
-from eearth.geo.guarantee import Guarantee, check_guarantee
 from eearth.geo.labels.legend import LandCoverClass, read_classes
 from eearth.geo.raster import read_raster
+from eearth.geo.splits.guarantee import Guarantee, check_guarantee
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

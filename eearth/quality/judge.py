@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from eearth.events import Note, Report, silent
-from eearth.geo.footprints import footprints_of
+from eearth.geo.splits.footprints import footprints_of
 from eearth.quality.looking import clear_observations, patches, squares
 from eearth.quality.picture import draw_labels
 from eearth.quality.profiles import profiles_of

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from eearth.geo.blocks import classes_of
 from eearth.geo.grid import Window, tiles_of
+from eearth.geo.splits.blocks import classes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from eearth.geo.blocks import BUFFER, NAMES, TEST, TRAIN, VALIDATION
+from eearth.geo.splits.blocks import BUFFER, NAMES, TEST, TRAIN, VALIDATION
 from eearth.pictures import PLAIN, wrapped, write_png
 
 if TYPE_CHECKING:

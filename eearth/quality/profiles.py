@@ -13,8 +13,8 @@ from eearth.quality.looking import MOST_VALUES, affordable
 
 if TYPE_CHECKING:
     from eearth.data.series import Series
-    from eearth.geo.footprints import Footprints
     from eearth.geo.grid import Window
+    from eearth.geo.splits.footprints import Footprints
 
 PIXELS_PER_FEATURE = 8  # enough to tell a field from its mixed edge
 MOST_FEATURES = 4000  # some seconds

@@ -14,11 +14,11 @@ from shapely.geometry import shape
 
 from eearth.events import Table
 from eearth.geo.aoi import LONLAT
-from eearth.geo.blocks import BUFFER, NAMES, strips_of
-from eearth.geo.footprints import Footprints
 from eearth.geo.grid import Grid, Window
 from eearth.geo.labels.legend import LandCoverClass
-from eearth.geo.split import Split
+from eearth.geo.splits.blocks import BUFFER, NAMES, strips_of
+from eearth.geo.splits.footprints import Footprints
+from eearth.geo.splits.split import Split
 from eearth.manifest import write_json
 
 if TYPE_CHECKING:

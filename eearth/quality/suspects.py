@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eearth.classifiers import discriminant
-from eearth.geo.blocks import gather
 from eearth.geo.distance import pixel_sides
-from eearth.geo.folds import deal_folds
-from eearth.geo.split import laid_out
+from eearth.geo.splits.blocks import gather
+from eearth.geo.splits.folds import deal_folds
+from eearth.geo.splits.split import laid_out
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eearth.geo.footprints import Footprints
     from eearth.geo.grid import Grid
+    from eearth.geo.splits.footprints import Footprints
     from eearth.quality.profiles import Profiles
 
 FOLDS = 5

@@ -13,7 +13,7 @@ from eearth.calibration import fit_temperature, reliability, tempered
 from eearth.data.regions import asked_imagery, open_all_labelled
 from eearth.evaluation import examine
 from eearth.events import Note, Report, Table, Warned, silent
-from eearth.geo.blocks import TEST, VALIDATION
+from eearth.geo.splits.blocks import TEST, VALIDATION
 from eearth.manifest import write_json
 from eearth.models.files import encoder_of, load_encoder, save_land_cover
 from eearth.pictures import draw_confusion, draw_history, draw_reliability

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from eearth.errors import UsageError
 from eearth.events import Note, Report, Table, silent
-from eearth.geo.blocks import NAMES
 from eearth.geo.cube import CUBE, Cube
-from eearth.geo.footprints import footprints_of
-from eearth.geo.guarantee import guarantee_of
 from eearth.geo.labels.burn import Burnt, Rules
 from eearth.geo.labels.coverage import least_share
 from eearth.geo.labels.given import labels_on_grid, legend_file, names_digest
 from eearth.geo.labels.legend import write_classes
 from eearth.geo.labels.overlaps import write_conflicts
-from eearth.geo.own_split import read_parts, split_as_given
 from eearth.geo.raster import write_raster
-from eearth.geo.split_files import write_split
-from eearth.geo.whole_features import Folds, split_features
+from eearth.geo.splits.blocks import NAMES
+from eearth.geo.splits.files import write_split
+from eearth.geo.splits.footprints import footprints_of
+from eearth.geo.splits.guarantee import guarantee_of
+from eearth.geo.splits.own import read_parts, split_as_given
+from eearth.geo.splits.whole_features import Folds, split_features
 from eearth.workspace import Input, file_input
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from eearth.geo.grid import Grid
     from eearth.geo.labels.legend import LandCoverClass
-    from eearth.geo.split import Split
+    from eearth.geo.splits.split import Split
     from eearth.manifest import Manifest
     from eearth.quality.summary import Quality
     from eearth.settings import RasterizeSettings

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from eearth.geo.blocks import VALIDATION
 from eearth.geo.grid import Window
+from eearth.geo.splits.blocks import VALIDATION
 from eearth.metrics import accuracy, confusion_matrix
 from eearth.training.loop import TrainingState, half_precision
 

@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 from eearth.comparison.splits import Ground, neighbours, split_regions
 from eearth.errors import LabelError
 from eearth.geo.grid import Grid
-from eearth.geo.split import split_blocks
+from eearth.geo.splits.split import split_blocks
 
 SPLIT: dict[str, float | None] = {
     "block_size": 80.0, "buffer": 10.0, "test_fraction": 0.25, "validation_fraction": 0.15,

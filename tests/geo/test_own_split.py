@@ -17,13 +17,13 @@ from shapely.geometry import box
 from eearth.errors import LabelError
 from eearth.events import Event, Note
 from eearth.geo.grid import Grid
-from eearth.geo.guarantee import check_guarantee, guarantee_of
-from eearth.geo.own_split import WORDS, read_parts, split_as_given
+from eearth.geo.splits.guarantee import check_guarantee, guarantee_of
+from eearth.geo.splits.own import WORDS, read_parts, split_as_given
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eearth.geo.split import Split
+    from eearth.geo.splits.split import Split
 
 GRID = Grid(CRS.from_epsg(32633), Affine(10, 0, 500_000, 0, -10, 5_000_000), 40, 60)
 TRAIN, VALIDATION, TEST, DROPPED = 1, 2, 3, 4

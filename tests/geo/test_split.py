@@ -17,7 +17,7 @@ from eearth.errors import LabelError, UsageError
 from eearth.events import Event, Warned
 from eearth.geo.distance import nearest
 from eearth.geo.grid import Grid
-from eearth.geo.split import Split, split_blocks
+from eearth.geo.splits.split import Split, split_blocks
 
 UTM = CRS.from_epsg(32633)
 

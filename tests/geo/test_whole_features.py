@@ -17,11 +17,11 @@ from shapely.geometry import LineString, Point, Polygon, box
 
 from eearth.errors import LabelError, UsageError
 from eearth.events import Event, Note
-from eearth.geo.footprints import footprints_of
 from eearth.geo.grid import Grid
-from eearth.geo.guarantee import check_guarantee, guarantee_of
-from eearth.geo.split import Split, split_blocks
-from eearth.geo.whole_features import Folds, split_features
+from eearth.geo.splits.footprints import footprints_of
+from eearth.geo.splits.guarantee import check_guarantee, guarantee_of
+from eearth.geo.splits.split import Split, split_blocks
+from eearth.geo.splits.whole_features import Folds, split_features
 
 TRAIN, VALIDATION, TEST, DROPPED = 1, 2, 3, 4
 CONFIGURATIONS = 200

@@ -15,11 +15,11 @@ from rasterio.transform import Affine
 
 from eearth.data.series import Series
 from eearth.events import Event, Note
-from eearth.geo.footprints import footprints_of
 from eearth.geo.grid import Grid
 from eearth.geo.labels.legend import LandCoverClass
-from eearth.geo.split import Split
-from eearth.geo.whole_features import split_features
+from eearth.geo.splits.footprints import footprints_of
+from eearth.geo.splits.split import Split
+from eearth.geo.splits.whole_features import split_features
 from eearth.quality import looking
 from eearth.quality.judge import judge
 from eearth.quality.looking import clear_observations, patches, squares

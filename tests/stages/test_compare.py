@@ -30,7 +30,7 @@ from eearth.errors import LabelError, ModelError, UsageError, WorkspaceError
 from eearth.events import Event, Note, Started, Table
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import Window
-from eearth.geo.split import split_blocks
+from eearth.geo.splits.split import split_blocks
 from eearth.models.files import ENCODER, LAND_COVER, load_encoder, load_land_cover
 from eearth.settings import CompareSettings, DownloadSettings, FinetuneSettings, PretrainSettings, RasterizeSettings
 from eearth.stages.compare import compare

@@ -16,8 +16,8 @@ from eearth.calibration import fit_temperature, tempered
 from eearth.data.regions import open_labelled
 from eearth.errors import UsageError
 from eearth.evaluation import examine
-from eearth.geo.blocks import TEST, VALIDATION
 from eearth.geo.grid import Window
+from eearth.geo.splits.blocks import TEST, VALIDATION
 from eearth.inference import classify, predict_tile
 from eearth.models.files import LAND_COVER, load_land_cover
 from eearth.settings import FinetuneSettings

@@ -8,9 +8,9 @@ import numpy as np
 import rasterio
 from pyproj import CRS, Transformer
 
-from eearth.geo.blocks import TRAIN, VALIDATION
 from eearth.geo.distance import ROUNDING, pixel_sides
 from eearth.geo.grid import Grid
+from eearth.geo.splits.blocks import TRAIN, VALIDATION
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eearth.geo.blocks import Blocks, strips_of
+from eearth.geo.splits.blocks import Blocks, strips_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import shapely
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from eearth.geo.blocks import NAMES, Blocks, rectangles, spread
+from eearth.geo.splits.blocks import NAMES, Blocks, rectangles, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

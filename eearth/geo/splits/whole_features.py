@@ -10,13 +10,24 @@ from numpy.typing import NDArray
 
 from eearth.errors import LabelError, UsageError
 from eearth.events import Note, Report, silent
-from eearth.geo.attempts import Aim, Attempt, best_attempt
-from eearth.geo.blocks import NAMES, PARTS, TEST, TRAIN, VALIDATION, Blocks, classes_of, gather, spread, strips_of
 from eearth.geo.distance import nearest, pixel_sides
-from eearth.geo.folds import deal_folds
-from eearth.geo.footprints import Footprints, footprints_of
-from eearth.geo.split import Split, check_arguments, laid_out, side_of, tell, too_few
-from eearth.geo.territories import territories
+from eearth.geo.splits.attempts import Aim, Attempt, best_attempt
+from eearth.geo.splits.blocks import (
+    NAMES,
+    PARTS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Blocks,
+    classes_of,
+    gather,
+    spread,
+    strips_of,
+)
+from eearth.geo.splits.folds import deal_folds
+from eearth.geo.splits.footprints import Footprints, footprints_of
+from eearth.geo.splits.split import Split, check_arguments, laid_out, side_of, tell, too_few
+from eearth.geo.splits.territories import territories
 
 if TYPE_CHECKING:
     from collections.abc import Callable

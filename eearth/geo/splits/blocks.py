@@ -19,8 +19,8 @@ from eearth.geo.grid import Window
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from eearth.geo.footprints import Footprints
     from eearth.geo.grid import Grid
+    from eearth.geo.splits.footprints import Footprints
 
 NONE, TRAIN, VALIDATION, TEST, BUFFER = range(5)
 NAMES = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}

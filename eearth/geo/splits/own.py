@@ -14,12 +14,12 @@ from shapely.geometry import shape
 from eearth.errors import LabelError
 from eearth.events import Note, Report, silent
 from eearth.geo.aoi import LONLAT
-from eearth.geo.attempts import Aim, separated, tally
-from eearth.geo.blocks import BUFFER, NAMES, NONE, TEST, TRAIN, VALIDATION, classes_of, strips_of
 from eearth.geo.distance import nearest, pixel_sides
 from eearth.geo.labels.layer import find_layer, read_features
-from eearth.geo.split import BUFFER_PIXELS, Split, tell
-from eearth.geo.territories import Territory
+from eearth.geo.splits.attempts import Aim, separated, tally
+from eearth.geo.splits.blocks import BUFFER, NAMES, NONE, TEST, TRAIN, VALIDATION, classes_of, strips_of
+from eearth.geo.splits.split import BUFFER_PIXELS, Split, tell
+from eearth.geo.splits.territories import Territory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eearth.geo.attempts import MOST_ATTEMPTS, TOLERATED
-from eearth.geo.blocks import Blocks, deal
+from eearth.geo.splits.attempts import MOST_ATTEMPTS, TOLERATED
+from eearth.geo.splits.blocks import Blocks, deal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

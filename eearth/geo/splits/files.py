@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eearth.geo.grid import Grid
-    from eearth.geo.split import Split
+    from eearth.geo.splits.split import Split
 
 
 def write_split(folder: Path, split: Split, grid: Grid) -> None:

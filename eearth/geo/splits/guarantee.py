@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eearth.errors import LabelError
-from eearth.geo.blocks import NAMES, TEST, TRAIN, VALIDATION, strips_of
 from eearth.geo.distance import near, pixel_sides
+from eearth.geo.splits.blocks import NAMES, TEST, TRAIN, VALIDATION, strips_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eearth.geo.grid import Grid
-    from eearth.geo.split import Split
+    from eearth.geo.splits.split import Split
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def check_guarantee(
     """Measure a split again before something is learnt from it.
 
     Args:
-        part: (y, x) part codes, see `eearth.geo.blocks`.
+        part: (y, x) part codes, see `eearth.geo.splits.blocks`.
         features: (y, x) number of the feature that labels each pixel, 0 = none; None where there are none.
         grid: Where they lie.
         promised: What was promised when the split was made.

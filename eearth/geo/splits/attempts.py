@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eearth.geo.blocks import (
+from eearth.geo.distance import near
+from eearth.geo.splits.blocks import (
     BUFFER,
     PARTS,
     TEST,
@@ -19,7 +20,6 @@ from eearth.geo.blocks import (
     spread,
     strips_of,
 )
-from eearth.geo.distance import near
 
 # Assignments tried before the best is taken: fewer for large rasters, which have many blocks and rarely need them.
 MOST_ATTEMPTS, FEWEST_ATTEMPTS, PIXELS_OF_ALL_ATTEMPTS = 48, 4, 30_000_000

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from eearth.errors import LabelError, UsageError
 from eearth.events import Report, Warned, silent
-from eearth.geo.attempts import PIXELS_PER_BLOCK, Aim, best_attempt
-from eearth.geo.blocks import (
+from eearth.geo.distance import ROUNDING, nearest, pixel_sides
+from eearth.geo.splits.attempts import PIXELS_PER_BLOCK, Aim, best_attempt
+from eearth.geo.splits.blocks import (
     NAMES,
     TEST,
     TRAIN,
@@ -21,8 +22,7 @@ from eearth.geo.blocks import (
     classes_of,
     cut,
 )
-from eearth.geo.distance import ROUNDING, nearest, pixel_sides
-from eearth.geo.territories import Territory, territories
+from eearth.geo.splits.territories import Territory, territories
 
 if TYPE_CHECKING:
     from eearth.geo.grid import Grid
