@@ -52,8 +52,8 @@ def test_a_region_becomes_a_map(site: Site, real_data: Path, stac_api: str, tmp_
     catalog = ("--catalog", stac_api, "--collection", site.name, "--grid", "native")
     eearth("download", region, *catalog, *site.download, folder=tmp_path)
     eearth("rasterize", str(folder / "labels.gpkg"), folder=tmp_path)
-    eearth("pretrain", "--steps", "10", folder=tmp_path)
-    eearth("finetune", "--steps", "30", "--labels-per-class", "20", folder=tmp_path)
+    eearth("pretrain", folder=tmp_path)
+    eearth("finetune", "--labels-per-class", "20", folder=tmp_path)
     eearth("predict", region, folder=tmp_path)
     shown = eearth("status", folder=tmp_path)
     assert shown.count("done") == 5

@@ -61,7 +61,7 @@ def prepared(provider: SimulatedRegion, tmp_path_factory: pytest.TempPathFactory
     workspace = Workspace(tmp_path_factory.mktemp("prepared"))
     imagery = {"datetime": "2022", "bands": ("red", "nir", "swir16"), "max_cloud": 100.0}
     download(workspace, DownloadSettings(region=provider.region, catalog=str(provider.catalog), **imagery))  # type: ignore[arg-type]
-    rasterize(workspace, RasterizeSettings(labels=provider.labels, **SPLIT))
+    rasterize(workspace, RasterizeSettings(labels=provider.labels, polygons="cut", **SPLIT))
     pretrain(workspace, PRETRAIN)
     return workspace
 
@@ -115,7 +115,7 @@ def test_every_contender_meets_the_same_split_and_pixels(compared: tuple[Workspa
 
 
 def test_the_seed_of_the_labels_gives_the_split_of_the_labels(compared: tuple[Workspace, list[Event]]) -> None:
-    """With the settings that the labels were split with, and their seed, it is the split on the disk."""
+    """With the settings that the labels were split with, and their seed, it is the split on the disk, features cut."""
     figures = compared[0].require("rasterize").figures
     first = runs_of(compared[0])[0]
     assert (int(first["train_pixels"]), int(first["test_pixels"])) == (
