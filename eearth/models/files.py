@@ -140,9 +140,23 @@ def _load(path: Path) -> tuple[SavedModel, dict[str, Any]]:
         raise ModelError(msg) from error
 
 
+def is_outdated(path: Path) -> bool:
+    """Whether a file cannot be used by this version, so that its stage has to run again; not where there is none."""
+    if not path.is_file():
+        return False
+    try:
+        return _of_other_revision(_load(path)[0])
+    except ModelError:
+        return True
+
+
+def _of_other_revision(saved: SavedModel) -> bool:
+    return saved.encoder in MODELS and saved.revision != MODELS[saved.encoder].revision
+
+
 def _refuse_other_revisions(saved: SavedModel, path: Path) -> None:
     """Weights of a network that has changed since would load, or not, and mean something else."""
-    if saved.encoder in MODELS and saved.revision != MODELS[saved.encoder].revision:
+    if _of_other_revision(saved):
         stages = "`eearth pretrain`" if saved.kind == "encoder" else "`eearth pretrain` and `eearth finetune`"
         msg = (
             f"expected weights of the present {saved.encoder} at {path}, found those of another version of eearth: "

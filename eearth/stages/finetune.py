@@ -15,7 +15,7 @@ from eearth.evaluation import examine
 from eearth.events import Note, Report, Table, Warned, silent
 from eearth.geo.splits.blocks import TEST, VALIDATION
 from eearth.manifest import write_json
-from eearth.models.files import encoder_of, load_encoder, save_land_cover
+from eearth.models.files import LAND_COVER, encoder_of, is_outdated, load_encoder, save_land_cover
 from eearth.pictures import draw_confusion, draw_history, draw_reliability
 from eearth.settings import PretrainSettings
 from eearth.training.finetune import finetune as train
@@ -60,7 +60,8 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
     for source in sources:
         source.require_current("rasterize", made_from="download")
     weights = _encoder_path(workspace, settings, report)
-    with workspace.stage(settings, _inputs(sources, weights, workspace)) as run:
+    outdated = is_outdated(workspace.folder("finetune") / LAND_COVER)
+    with workspace.stage(settings, _inputs(sources, weights, workspace), again=outdated) as run:
         if run.finished:
             report(Note(text=f"{workspace.folder('finetune')} is up to date"))
             return run.finished

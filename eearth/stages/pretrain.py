@@ -9,7 +9,7 @@ import numpy as np
 from eearth.data.regions import asked_imagery, open_labelled, open_series
 from eearth.errors import WorkspaceError
 from eearth.events import Note, Report, silent
-from eearth.models.files import save_encoder
+from eearth.models.files import ENCODER, is_outdated, save_encoder
 from eearth.pictures import draw_directions, draw_history, draw_picture
 from eearth.training.distributed import joined
 from eearth.training.history import write_history
@@ -61,7 +61,8 @@ def pretrain(workspace: Workspace, settings: PretrainSettings, report: Report = 
 def _lead(sources: list[Workspace], settings: PretrainSettings, ranks: Ranks, report: Report) -> Manifest:
     """Decide whether there is something to do, train with the others, and write."""
     workspace = sources[0]
-    with workspace.stage(settings, _inputs(sources)) as run:
+    outdated = is_outdated(workspace.folder("pretrain") / ENCODER)
+    with workspace.stage(settings, _inputs(sources), again=outdated) as run:
         ranks.share(run.finished is None)
         if run.finished:
             report(Note(text=f"{workspace.folder('pretrain')} is up to date"))

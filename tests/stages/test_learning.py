@@ -21,6 +21,7 @@ from shapely.geometry import Polygon, box
 from eearth.errors import LabelError, ModelError, WorkspaceError
 from eearth.events import Event, Note, Started, Warned
 from eearth.geo.cube import CUBE, Cube
+from eearth.models.files import load_encoder
 from eearth.settings import DownloadSettings, FinetuneSettings, PredictSettings, PretrainSettings, RasterizeSettings
 from eearth.stages.download import download
 from eearth.stages.finetune import finetune
@@ -229,6 +230,9 @@ def test_an_encoder_of_an_earlier_version_is_one_clear_line(workspace: Workspace
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("Error: expected weights of the present seasonal-unet")
     assert line.endswith("run `eearth pretrain` again")
+    path.write_bytes((workspace.root / "old.safetensors").read_bytes())
+    pretrain(workspace, PRETRAIN)
+    assert load_encoder(path).name == "seasonal-unet"
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", b"\xff" * 4096])
