@@ -111,6 +111,23 @@ def fit_temperature(probabilities: NDArray[np.floating], truth: NDArray[np.int64
     return math.exp(minimize_scalar(surprise, bounds=BOUNDS, method="bounded").x)
 
 
+def highest(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
+    """What `tempered` makes of the highest probability of each pixel, class by class: a map has many pixels.
+
+    Args:
+        probabilities: (class, ...), summing to 1.
+        temperature: See `tempered`.
+    """
+    most: NDArray[np.floating] = probabilities.max(axis=0)
+    if temperature == 1:
+        return most
+    total = np.zeros(most.shape)
+    for one in probabilities:
+        total += np.maximum(one / most, LEAST_PROBABILITY, dtype=np.float64) ** (1 / temperature)
+    shares: NDArray[np.floating] = 1 / total
+    return shares
+
+
 def tempered(probabilities: NDArray[np.floating], temperature: float, axis: int = 1) -> NDArray[np.floating]:
     """Probabilities to the power of 1 / temperature, made to sum to 1 again; their order stays.
 

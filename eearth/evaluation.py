@@ -62,9 +62,7 @@ class _Found:
     seen: NDArray[np.bool_]
 
 
-def examine(
-    model: LandCoverModel, region: LabelledSeries, part: int, device: torch.device | str, *, augment: bool = False
-) -> Examined | None:
+def examine(model: LandCoverModel, region: LabelledSeries, part: int, device: torch.device | str) -> Examined | None:
     """Compare a model with one part of a region's split; None where that part has no labelled pixel.
 
     A class of the reference that the model does not know counts in full as its error.
@@ -74,7 +72,6 @@ def examine(
         region: Imagery with labels and split.
         part: Code of the part.
         device: Where the network runs.
-        augment: Whether it looks at the imagery from all sides.
     """
     held = (region.split == part) & (region.labels > 0)
     if not held.any():
@@ -84,7 +81,7 @@ def examine(
     index[list(model.classes)] = np.arange(len(model.classes))
     every = -(-np.count_nonzero(held) // KEPT_PIXELS)
     confusion, kept = np.zeros((len(codes), len(codes) + 1), np.int64), []
-    for found in _predicted(model, region.series, held, device, augment=augment):
+    for found in _predicted(model, region.series, held, device):
         truth = region.labels[tuple(found.place.T)]
         confusion += confusion_matrix(truth, _mapped(model, found), codes)
         some = np.flatnonzero(found.seen)[::every]
@@ -130,8 +127,6 @@ def _predicted(
     source: Series,
     wanted: NDArray[np.bool_],
     device: torch.device | str,
-    *,
-    augment: bool = False,
 ) -> Iterator[_Found]:
     """Some pixels of a region, tile by tile."""
     model.to(device)
@@ -148,7 +143,7 @@ def _predicted(
                 batch=EVALUATION_BATCH,
                 bands=model.bands,
                 inside=inside,
-                augment=augment,
+                augment=model.augment,
             )
             place = np.argwhere(inside) + np.array([tile.row, tile.col])
             yield _Found(place, probabilities[:, inside].T, observations[inside] > 0)

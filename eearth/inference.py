@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from eearth.calibration import tempered
+from eearth.calibration import highest
 from eearth.data.sliding import Sliding, blended
 from eearth.data.turning import from_all_sides
 from eearth.errors import ModelError
@@ -157,8 +157,7 @@ def classify(
         raise ModelError(msg)
     seen = inside & (observations > 0)
     landcover = np.asarray(codes, np.uint8)[probabilities.argmax(axis=0)]
-    believed = tempered(probabilities, temperature, axis=0)
-    percent = np.clip(np.rint(100 * believed.max(axis=0)), 1, 100).astype(np.uint8)
+    percent = np.clip(np.rint(100 * highest(probabilities, temperature)), 1, 100).astype(np.uint8)
     counts = np.minimum(observations, MOST_OBSERVATIONS).astype(np.uint8)
     return Prediction(
         landcover=np.where(seen, landcover, 0).astype(np.uint8),

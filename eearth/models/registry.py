@@ -43,7 +43,7 @@ def build(name: str, **config: Any) -> Encoder:
 
 
 def build_land_cover(config: Mapping[str, Any]) -> LandCoverModel:
-    """A fresh land cover model from what `LandCoverModel.config` wrote; before calibration it wrote no temperature.
+    """A fresh land cover model from what `LandCoverModel.config` wrote; earlier versions wrote less of it.
 
     Raises:
         ModelError: The description is not one of a land cover model.
@@ -51,4 +51,5 @@ def build_land_cover(config: Mapping[str, Any]) -> LandCoverModel:
     if not {"encoder", "classes"} <= set(config):
         msg = f"expected the description of a land cover model, found {sorted(config)}"
         raise ModelError(msg)
-    return LandCoverModel(build(**config["encoder"]), config["classes"], config.get("temperature", 1.0))
+    shown = {name: config[name] for name in ("temperature", "augment") if name in config}
+    return LandCoverModel(build(**config["encoder"]), config["classes"], **shown)

@@ -22,13 +22,18 @@ class LandCoverModel(nn.Module):
         classes: Class codes 1..255, rising; channel k of the scores speaks of classes[k].
         temperature: What the logarithms of its probabilities are divided by where they are to be believed, see
             `eearth.calibration`. The scores are what they are.
+        augment: Whether it was examined, and is to map, as the mean over the eight flips and quarter turns of the
+            imagery.
     """
 
-    def __init__(self, encoder: Encoder, classes: Sequence[int], temperature: float = 1.0) -> None:
+    def __init__(
+        self, encoder: Encoder, classes: Sequence[int], temperature: float = 1.0, *, augment: bool = False
+    ) -> None:
         """Start from equal scores for all classes."""
         super().__init__()
         self.encoder = encoder
         self.temperature = temperature
+        self.augment = augment
         self.classes = tuple(int(code) for code in classes)
         self.head = nn.Conv2d(encoder.features, len(self.classes), 1)
         nn.init.zeros_(self.head.weight)
@@ -46,7 +51,8 @@ class LandCoverModel(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """JSON-ready description that `build_land_cover` makes the same network from."""
-        return {"encoder": self.encoder.config(), "classes": list(self.classes), "temperature": self.temperature}
+        shown = {"temperature": self.temperature, "augment": self.augment}
+        return {"encoder": self.encoder.config(), "classes": list(self.classes), **shown}
 
     def score(self, features: Tensor) -> Tensor:
         """Scores of single pixels, (pixel, feature) → (pixel, class), by the last layer alone."""

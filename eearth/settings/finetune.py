@@ -74,7 +74,9 @@ class FinetuneSettings(Settings):
     noise: float = setting(0.05, text="Spread of the noise of a pixel, in standard deviations of the band.")
     drop_band: float = setting(0.0, most=1, text="Chance that a window lacks a band.")
     augment: bool = setting(
-        False, text="Evaluate the mean over the eight flips and quarter turns of the imagery, at eight times the cost."
+        False,
+        text="Examine the model, and later map with it, as the mean over the eight flips and quarter turns of the "
+        "imagery, at eight times the cost.",
     )
     seed: int = setting(0, text="Seed of the chosen labels and of every draw.")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", text="Where to compute.", incidental=True)

@@ -28,9 +28,6 @@ class PredictSettings(Settings):
     window_size: int = setting(192, least=32, text="Side of the windows that the network sees, a multiple of 4.")
     batch_size: int = setting(2, least=1, text="Windows in the network at the same time.", incidental=True)
     tile_size: int = setting(1024, least=64, text="Side of the tiles that are finished one by one.")
-    augment: bool = setting(
-        False, text="Map the mean over the eight flips and quarter turns of the imagery, at eight times the cost."
-    )
     workers: int = setting(
         8, least=1, text="Assets read at the same time, where imagery must be fetched.", incidental=True
     )

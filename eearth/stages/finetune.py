@@ -72,8 +72,9 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         model, history = train(
             encoder, regions, settings, legend=legend, device=device, checkpoint=run.scratch, report=report
         )
+        model.augment = settings.augment
         examined = {
-            name: examine(model, regions[0], part, device, augment=settings.augment)
+            name: examine(model, regions[0], part, device)
             for name, part in (("test", TEST), ("validation", VALIDATION))
         }
         held_out = None if settings.labels_per_class else examined["validation"]  # beyond a label budget

@@ -115,7 +115,7 @@ def _tiles(  # noqa: PLR0917 - all are needed, none twice
         inside_of(region, scenery.grid),
         model.classes,
         temperature=model.temperature,
-        augment=settings.augment,
+        augment=model.augment,
         tile=settings.tile_size,
         size=settings.window_size,
         margin=margin_for(model.margin),

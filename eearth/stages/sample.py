@@ -17,7 +17,7 @@ from eearth.geo.sampling.classmap import read_map
 from eearth.geo.sampling.design import DESIGN, Design, DesignStratum
 from eearth.geo.sampling.draw import draw_pixels
 from eearth.geo.sampling.files import SAMPLE, labelled_points, write_sample
-from eearth.manifest import file_digest
+from eearth.manifest import MANIFEST, file_digest
 from eearth.workspace import file_input
 
 if TYPE_CHECKING:
@@ -78,12 +78,17 @@ def _map_of(workspace: Workspace, settings: SampleSettings) -> tuple[Path, str, 
 
 
 def _spare_labels(workspace: Workspace) -> None:
-    """Never replace a sample that somebody has labelled."""
-    path = workspace.folder("sample") / SAMPLE
-    count = labelled_points(path) if path.is_file() else 0
-    if count:
+    """Never replace a sample that somebody has worked on, nor what lies beside it."""
+    folder, done = workspace.folder("sample"), workspace.manifest("sample")
+    if done is None:
+        return
+    theirs = [path.name for path in sorted(folder.iterdir()) if path.name not in {MANIFEST, SAMPLE, *done.outputs}]
+    if (folder / SAMPLE).is_file() and file_digest(folder / SAMPLE) != done.records["drawn"]:
+        count = labelled_points(folder / SAMPLE)
+        theirs.insert(0, f"{SAMPLE} with {count} labelled points" if count else f"changes in {SAMPLE}")
+    if theirs:
         msg = (
-            f"expected an unlabelled sample to replace, found {count} points with a reference in {path}: move it "
+            f"expected a sample that nobody has worked on to replace, found {', '.join(theirs)} in {folder}: move it "
             f"elsewhere together with its {DESIGN}, `eearth assess --reference` reads them there"
         )
         raise WorkspaceError(msg)

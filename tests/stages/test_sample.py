@@ -136,12 +136,28 @@ def test_a_labelled_sample_is_never_replaced(raster: Path, tmp_path: Path) -> No
     points.loc[[3, 5], "reference"] = "forest"
     pyogrio.write_dataframe(points, path, layer="points", driver="GPKG")
     before = path.read_bytes()
-    with pytest.raises(WorkspaceError, match="found 2 points with a reference"):
+    with pytest.raises(WorkspaceError, match=r"found sample.gpkg with 2 labelled points in"):
         sample(workspace, SampleSettings(map=raster, size=300))
     assert path.read_bytes() == before
     sample(workspace, SampleSettings(map=raster, size=200))  # nothing to do
     assert path.read_bytes() == before
     assert not workspace.partial("sample").exists()
+
+
+def test_what_lies_beside_a_sample_is_never_removed(raster: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "project")
+    sample(workspace, SampleSettings(map=raster, size=200))
+    mine = workspace.folder("sample") / "labelled.gpkg"
+    mine.write_bytes((workspace.folder("sample") / "sample.gpkg").read_bytes())
+    with pytest.raises(WorkspaceError, match=r"found labelled.gpkg in .*: move it elsewhere together with its design"):
+        sample(workspace, SampleSettings(map=raster, size=200, seed=1))
+    assert mine.is_file()
+    points = pyogrio.read_dataframe(mine, layer="points")
+    own = workspace.folder("sample") / "sample.gpkg"
+    pyogrio.write_dataframe(points.assign(mine="forest"), own, layer="points", driver="GPKG")
+    mine.unlink()
+    with pytest.raises(WorkspaceError, match=r"found changes in sample.gpkg"):
+        sample(workspace, SampleSettings(map=raster, size=200, seed=1))
 
 
 def test_a_map_in_degrees_has_areas_by_latitude(tmp_path: Path) -> None:

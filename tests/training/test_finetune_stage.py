@@ -104,6 +104,13 @@ def test_examining_from_all_sides_is_asked_for_by_a_setting(trained: Workspace, 
     one, other = (load_land_cover(path)[0] for path in weights)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert calibration(workspace)["ece_before"] != calibration(trained)["ece_before"]
+    assert (one.augment, other.augment) == (True, False)  # and so do those that map with them
+    region = open_labelled(workspace)[0]
+    other.temperature, maps = one.temperature, []
+    for turned in (False, True):
+        other.augment = turned
+        maps.append(examine(other, region, TEST, "cpu"))
+    assert not np.array_equal(maps[0].probabilities, maps[1].probabilities)
 
 
 def test_class_weights_are_given_by_the_names_of_the_legend(tmp_path: Path) -> None:
