@@ -131,7 +131,7 @@ def resolve(cls: type[S], flags: Mapping[str, Any], workspace: Path) -> S:
     origins: dict[str, str] = {}
     for origin, layer in layers.items():
         for name, raw in layer.items():
-            values[name] = parse(raw, setting_types(cls)[name], _spelled(cls, name, origin))
+            values[name] = parse(raw, setting_types(cls)[name], spelled(cls, name, origin))
             origins[name] = origin
     missing = [item.name for item in _shown(cls) if item.default is MISSING and item.name not in values]
     if missing:
@@ -147,9 +147,9 @@ def launched() -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-def _spelled(cls: type[Settings], name: str, origin: str) -> str:
+def spelled(cls: type[Settings], name: str, origin: str) -> str:
     """A setting as the user wrote it."""
-    if origin == "flag":
+    if origin in ("flag", "call"):
         return f"--{name.replace('_', '-')}"
     return f"EEARTH_{cls.stage.upper()}_{name.upper()}" if origin == "environment" else f"{name} in {SETTINGS_FILE}"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from eearth.config import suggestion
 from eearth.errors import UsageError
+from eearth.geo.labels.legend import code_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ def expected_accuracies(
         measured: Class code → user's accuracy on the test blocks, for those that have one.
 
     Raises:
-        UsageError: A class is unknown, or a share is not between 0 and 1.
+        UsageError: A class is unknown or could be two, or a share is not between 0 and 1.
     """
     others, named = None, {}
     for text in given:
@@ -61,12 +62,12 @@ def expected_accuracies(
 
 
 def _code_of(name: str, strata: Sequence[Stratum]) -> int:
-    codes = {stratum.name: stratum.code for stratum in strata} | {str(stratum.code): stratum.code for stratum in strata}
-    if name not in codes:
-        known = [stratum.name for stratum in strata]
-        msg = f"expected classes of the map in --expected, found {name!r}; {suggestion(name, known)}"
+    legend = {stratum.code: stratum.name for stratum in strata}
+    code = code_named(name, legend, UsageError)
+    if code is None:
+        msg = f"expected classes of the map in --expected, found {name!r}; {suggestion(name, list(legend.values()))}"
         raise UsageError(msg)
-    return codes[name]
+    return code
 
 
 def _share(text: str, whole: str) -> float:

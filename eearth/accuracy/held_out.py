@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import geopandas as gpd
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from pyproj import CRS
-from rasterio.features import rasterize
 
 from eearth.accuracy.bootstrap import FEWEST_GROUPS, MeasuredGroups, bootstrap, group_confusions
 from eearth.errors import WorkspaceError
+from eearth.geo.distance import pixel_sides
 from eearth.geo.grid import Grid
 from eearth.geo.labels.legend import LandCoverClass
 from eearth.geo.raster import read_raster
-from eearth.geo.splits.blocks import NAMES, TEST
+from eearth.geo.splits.blocks import TRAIN, VALIDATION
+from eearth.geo.splits.footprints import footprints_of
+from eearth.geo.splits.split import laid_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +64,7 @@ def assess_blocks(
     *,
     replicates: int,
     seed: int,
+    flags: Sequence[str] = (),
 ) -> ModelAccuracy:
     """Compare predictions with the reference.
 
@@ -72,6 +75,7 @@ def assess_blocks(
         classes: The legend; classes that occur in neither are left out.
         replicates: Bootstrap samples.
         seed: Of the bootstrap.
+        flags: What is known already.
     """
     occurring = {*np.unique(reference).tolist(), *np.unique(mapped).tolist()}
     shown = tuple(entry for entry in classes if entry.code in occurring)
@@ -79,7 +83,8 @@ def assess_blocks(
     position[[entry.code for entry in shown]] = np.arange(len(shown))
     confusions = group_confusions(position[reference], position[mapped], groups, len(shown))
     measured = bootstrap(confusions, replicates=replicates, seed=seed)
-    return ModelAccuracy(shown, confusions.sum(axis=0), len(confusions), measured, tuple(_flags(confusions, shown)))
+    told = (*flags, *_flags(confusions, shown))
+    return ModelAccuracy(shown, confusions.sum(axis=0), len(confusions), measured, told)
 
 
 def _flags(confusions: NDArray[np.int64], classes: Sequence[LandCoverClass]) -> list[str]:
@@ -96,11 +101,14 @@ def _flags(confusions: NDArray[np.int64], classes: Sequence[LandCoverClass]) -> 
     return flags + ([f"{lost} test pixels have no data in the map and count as errors"] if lost else [])
 
 
-def groups_of(folder: Path, held: NDArray[np.bool_], grid: Grid, kind: Literal["blocks", "features"]) -> NDArray[Any]:
-    """The group of each test pixel, (pixel,): what the bootstrap draws whole.
+def groups_of(
+    folder: Path, held: NDArray[np.bool_], grid: Grid, kind: Literal["blocks", "features"]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """(the group of each test pixel: what the bootstrap draws whole, (pixel,); what a reader has to know of them).
 
-    Blocks are the outlines of `split.geojson`; a feature with half of its test pixels or more in one of them belongs
-    whole to that one. A feature outside all of them is a group of its own, and so is what belongs to no feature there.
+    Blocks are the squares that the split dealt out, and a feature that was not divided belongs whole to the one that
+    its middle lies in. Where the split has no blocks, squares are laid over the test pixels as if they were to be
+    split.
 
     Args:
         folder: The folder of the labels.
@@ -112,46 +120,75 @@ def groups_of(folder: Path, held: NDArray[np.bool_], grid: Grid, kind: Literal["
         WorkspaceError: `features` are asked for and not there.
     """
     path = folder / FEATURES
-    features = _read_features(path, grid)[held].astype(np.int64) if path.is_file() else None
+    there = path.is_file()
     if kind == "features":
-        if features is None:
+        if not there:
             msg = f"expected {path} for --resample features, found nothing: run `eearth rasterize` again"
             raise WorkspaceError(msg)
-        return features
-    squares = _squares(folder / "split.geojson", grid)
-    blocks = squares[held].astype(np.int64)
-    return blocks if features is None else _whole(blocks, features)
+        return read_raster(path, grid)[held].astype(np.int64), []
+    shape, flags = _block(folder / "quality.json", held, grid)
+    rows, columns = np.nonzero(held)
+    squares = _square(rows, columns, grid, shape)
+    if there:
+        features, homes = _homes(path, read_raster(folder / "split.tif", grid), grid, shape)
+        home = homes[features[held]]
+        squares = np.where(home >= 0, home, squares)
+    return squares, flags
 
 
-def _read_features(path: Path, grid: Grid) -> NDArray[np.uint32]:
-    found: NDArray[np.uint32] = read_raster(path, grid)
-    return found
+def _block(path: Path, held: NDArray[np.bool_], grid: Grid) -> tuple[tuple[int, int], list[str]]:
+    """((height, width) of a block in pixels, flags)."""
+    sides = pixel_sides(grid)
+    split = json.loads(path.read_text(encoding="utf-8")).get("split") if path.is_file() else None
+    side = (split or {}).get("block_size_m")
+    if side is not None:
+        return _pixels_of(float(side), sides), []
+    squares, _ = laid_out(held.astype(np.uint8), sides, None, None)
+    size = f"{squares.height * sides[0]:.4g} x {squares.width * sides[1]:.4g} m"
+    told = f"the split has no blocks of known size: the groups are squares of {size} laid over the test pixels"
+    return (squares.height, squares.width), [f"{told}, and neighbouring ones may be alike"]
 
 
-def _squares(path: Path, grid: Grid) -> NDArray[np.int32]:
-    """(y, x) number of the test block that each pixel's centre lies in; 0 in none."""
-    frame = gpd.read_file(path)
-    frame = frame[frame["part"] == NAMES[TEST]].to_crs(CRS.from_wkt(grid.crs.to_wkt()))
-    shapes = [(shape, number) for number, shape in enumerate(frame.geometry, start=1)]
-    if not shapes:
-        return np.zeros(grid.shape, dtype=np.int32)
-    found: NDArray[np.int32] = rasterize(shapes, out_shape=grid.shape, transform=grid.transform, dtype="int32")
-    return found
+def _pixels_of(side: float, sides: tuple[float, float]) -> tuple[int, int]:
+    """(height, width) in pixels of a block with the side that a split records: the root of its area.
 
-
-def _whole(blocks: NDArray[np.int64], features: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The block of each pixel, or of most of its feature; below 0 for a feature in no block.
-
-    A feature of which no block holds half is larger than blocks: its pixels stay in those that they lie in.
+    Of the numbers about there, along the longer side of a pixel, it is the one that gives that area with a whole number
+    along the other; of several the one that is most nearly square.
     """
-    found, own = np.unique(features, return_inverse=True)
-    counts = np.zeros((found.size, int(blocks.max(initial=0)) + 1), dtype=np.int64)
-    np.add.at(counts, (own, blocks), 1)
-    home, pixels = counts[:, 1:].argmax(axis=1) + 1 if counts.shape[1] > 1 else 0 * found, counts.sum(axis=1)
-    mostly = 2 * counts[np.arange(found.size), home] >= pixels
-    home = np.where(counts[:, 0] == pixels, -found, home)
-    alone = np.where(blocks > 0, blocks, -features)
-    return np.where((features > 0) & (mostly | (home < 0))[own], home[own], alone)
+    tall = sides[0] > sides[1]
+    coarse, fine = max(sides), min(sides)
+    near = range(max(1, round(side / coarse) - 1), round(side / coarse) + 2)
+    shapes = [(number, max(1, round(side**2 / (number * coarse * fine)))) for number in near]
+
+    def distance(shape: tuple[int, int]) -> tuple[float, float]:
+        one, other = shape[0] * coarse, shape[1] * fine
+        return round(abs(one * other / side**2 - 1), 9), abs(one - other)
+
+    one, other = min(shapes, key=distance)
+    return (one, other) if tall else (other, one)
+
+
+def _homes(
+    path: Path, split: NDArray[np.uint8], grid: Grid, shape: tuple[int, int]
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """((y, x) the features, (feature + 1,) the square that holds each; -1 where pixels stay in those they lie in).
+
+    As the split deals them out, a feature is held by the square that its middle lies in. Pixels of no feature, and of
+    one with pixels to learn from as well, which the split has divided, are held alone.
+    """
+    features: NDArray[np.uint32] = read_raster(path, grid)
+    footprints = footprints_of(split, features)
+    rows, columns = footprints.row.astype(np.int64), footprints.column.astype(np.int64)
+    homes = _square(rows, columns, grid, shape)
+    homes[np.unique(features[(split == TRAIN) | (split == VALIDATION)])] = -1
+    homes[0] = -1
+    return features, homes
+
+
+def _square(rows: NDArray[np.int64], columns: NDArray[np.int64], grid: Grid, shape: tuple[int, int]) -> NDArray[Any]:
+    """Number of the square that pixels lie in; squares of `shape` are aligned on the grid's upper left corner."""
+    height, width = shape
+    return rows // height * math.ceil(grid.width / width) + columns // width
 
 
 def values_of_map(path: Path, grid: Grid, held: NDArray[np.bool_]) -> NDArray[np.uint8]:

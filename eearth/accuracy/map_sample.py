@@ -43,12 +43,14 @@ class SampledPoints:
         mapped: Class codes of the map.
         reference: Class codes of the reference; −1 = not labelled.
         sizes: Areas of their pixels, in any unit.
+        places: Numbers of their pixels; equal for points in one pixel.
         near_training: Whether the model has learnt there, or beside.
     """
 
     mapped: NDArray[np.int64]
     reference: NDArray[np.int64]
     sizes: NDArray[np.float64]
+    places: NDArray[np.int64]
     near_training: NDArray[np.bool_]
 
 
@@ -96,11 +98,12 @@ def assess_sample(
         order[np.searchsorted(codes, values[labelled], sorter=order)] for values in (points.mapped, points.reference)
     )
     known = np.array([entry.pixels for entry in classes]), np.array([entry.area_km2 for entry in classes])
-    sample = StratifiedSample.of_points(codes.tolist(), mapped, reference, points.sizes[labelled], known)
-    _refuse_missing(classes, sample)
+    sizes, places = points.sizes[labelled], points.places[labelled]
+    sample = StratifiedSample.of_points(codes.tolist(), mapped, reference, sizes, known, places=places)
+    _refuse_missing(classes, sample, points)
     near = points.near_training[labelled]
     kinds = np.where(near, 2, (mapped != reference).astype(np.int64))  # right, wrong, beside what was learnt from
-    away = _away(sample, mapped, kinds, points.sizes[labelled], method) if near.any() else None
+    away = _away(sample, mapped, kinds, sizes, method) if near.any() else None
     told = [*flags, *_unlabelled(points, classes), *_single(classes, sample), *_lacking(classes, sample)]
     if near.any():
         told.append(
@@ -110,14 +113,24 @@ def assess_sample(
     return MapAccuracy(tuple(classes), sample, assess(sample, method), away, tuple(told))
 
 
-def _refuse_missing(classes: Sequence[SampledClass], sample: StratifiedSample) -> None:
-    names = [entry.name for entry, points in zip(classes, sample.points, strict=True) if entry.pixels and not points]
-    if names:
-        msg = (
-            f"expected labelled points in every class of the map, found none in {', '.join(names)}: the share of the "
-            "map that they cover would stay unknown; label points there"
+def _refuse_missing(classes: Sequence[SampledClass], sample: StratifiedSample, points: SampledPoints) -> None:
+    missing = [entry for entry, count in zip(classes, sample.points, strict=True) if entry.pixels and not count]
+    if not missing:
+        return
+    # Points of one's choice in a class that a random sample has missed would make it no random sample.
+    never = [entry for entry in missing if not (points.mapped == entry.code).any()]
+    names = ", ".join(entry.name for entry in never or missing)
+    found, advice = ("none", "label those that lie there")
+    if never:
+        found = "no point at all"
+        advice = (
+            "add none by hand, that is not random, but draw a sample with `eearth sample`: it has some in every class"
         )
-        raise LabelError(msg)
+    msg = (
+        f"expected labelled points in every class of the map, found {found} in {names}: the share of the map that "
+        f"they cover would stay unknown; {advice}"
+    )
+    raise LabelError(msg)
 
 
 def _unlabelled(points: SampledPoints, classes: Sequence[SampledClass]) -> list[str]:

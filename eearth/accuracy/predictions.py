@@ -44,7 +44,7 @@ def assess_workspace(workspace: Workspace, settings: AssessSettings) -> ModelAcc
         mapped = values_of_map(workspace.folder("predict") / LANDCOVER, grid, held)
     else:
         mapped, known = _of_model(workspace, region, held, settings)
-    groups = groups_of(workspace.folder("rasterize"), held, grid, settings.resample)
+    groups, flags = groups_of(workspace.folder("rasterize"), held, grid, settings.resample)
     legend = {entry.code: entry for entry in (*known, *classes)}
     strange = sorted({*np.unique(mapped).tolist()} - {0, *legend})
     if strange:
@@ -52,7 +52,7 @@ def assess_workspace(workspace: Workspace, settings: AssessSettings) -> ModelAcc
         raise WorkspaceError(msg)
     ordered = [legend[code] for code in sorted(legend)]
     how = {"replicates": settings.replicates, "seed": settings.seed}
-    return assess_blocks(region.labels[held], mapped, groups, ordered, **how)
+    return assess_blocks(region.labels[held], mapped, groups, ordered, flags=flags, **how)
 
 
 def _of_model(

@@ -92,7 +92,7 @@ def assess_drawn(
     codes, legend = codes_of(references, {s.code: s.name for s in design.strata}, extra, path)
     near, told = _near(*design.centres(), design.grid, training)
     sizes = PixelAreas(design.grid).at(design.rows, design.cols)
-    points = SampledPoints(design.codes, codes, sizes, near)
+    points = SampledPoints(design.codes, codes, sizes, design.rows * design.grid.width + design.cols, near)
     return assess_sample(_classes(design.strata, legend), points, method, [*flags, *found, *told])
 
 
@@ -131,10 +131,11 @@ def assess_random(
         _refuse_training_labels(near_training(xy[:, 0], xy[:, 1], grid, training.split, 0.0), training, source, path)
     near, told = _near(xy[:, 0], xy[:, 1], grid, training)
     flags = ["a simple random sample by its maker's word, which nothing here can prove", *_beside(on), *told]
-    twice = len(rows) - len(np.unique(np.stack([rows, cols]), axis=1).T)
+    places = rows * grid.width + cols
+    twice = len(places) - len(np.unique(places))
     if twice:
         flags.append(f"{twice} points lie in a pixel that another point lies in, too")
-    points = SampledPoints(mapped[on], codes, PixelAreas(grid).at(rows, cols), near)
+    points = SampledPoints(mapped[on], codes, PixelAreas(grid).at(rows, cols), places, near)
     return assess_sample(_classes(source.strata, legend), points, method, flags)
 
 

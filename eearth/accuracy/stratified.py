@@ -42,6 +42,7 @@ class StratifiedSample:
             else points x sum of the cell's squared areas / squared sum of the stratum's areas.
         pixels: Pixels of each stratum in the map, (K,) int64; 0 for a class that the map lacks.
         areas: Their area, (K,) float64, in any unit.
+        distinct: Different pixels among the points of each stratum, (K,) int64.
     """
 
     codes: tuple[int, ...]
@@ -50,13 +51,14 @@ class StratifiedSample:
     squares: NDArray[np.float64]
     pixels: NDArray[np.int64]
     areas: NDArray[np.float64]
+    distinct: NDArray[np.int64]
 
     @classmethod
     def of_counts(cls, codes: Sequence[int], counts: NDArray[np.int64], pixels: NDArray[np.int64]) -> StratifiedSample:
-        """A sample from a map whose pixels all have one size; areas are in pixels."""
+        """A sample from a map whose pixels all have one size and no two points; areas are in pixels."""
         points = counts.sum(axis=1)
         shares = counts / np.where(points > 0, points, np.nan)[:, None]
-        return cls(tuple(codes), counts, shares, shares, pixels, pixels.astype(np.float64))
+        return cls(tuple(codes), counts, shares, shares, pixels, pixels.astype(np.float64), points)
 
     @classmethod
     def of_points(
@@ -66,6 +68,8 @@ class StratifiedSample:
         reference: NDArray[np.int64],
         sizes: NDArray[np.float64],
         strata: tuple[NDArray[np.int64], NDArray[np.float64]],
+        *,
+        places: NDArray[np.int64],
     ) -> StratifiedSample:
         """Sum up labelled points.
 
@@ -75,10 +79,12 @@ class StratifiedSample:
             reference: (point,) position of the reference class.
             sizes: (point,) area of the point's pixel.
             strata: Pixels and area of each class in the map, (K,) each.
+            places: (point,) number of the point's pixel; two points may lie in one.
         """
         counts = np.zeros((len(codes), len(codes)), dtype=np.int64)
         np.add.at(counts, (mapped, reference), 1)
-        return cls(tuple(codes), counts, *area_shares(mapped, reference, sizes, counts.shape), *strata)
+        distinct = np.bincount(mapped[np.unique(places, return_index=True)[1]], minlength=len(codes))
+        return cls(tuple(codes), counts, *area_shares(mapped, reference, sizes, counts.shape), *strata, distinct)
 
     @property
     def points(self) -> NDArray[np.int64]:
@@ -115,7 +121,7 @@ class Strata:
         shares: Share of each kind of point in its stratum, (stratum, cell).
         squares: See `StratifiedSample`, (stratum, cell).
         points: Number of points, (stratum,).
-        complete: Whether every pixel of the stratum is in the sample, (stratum,).
+        complete: Whether every pixel of the stratum is in the sample, and once, (stratum,).
     """
 
     weights: NDArray[np.float64]
@@ -127,7 +133,8 @@ class Strata:
     @classmethod
     def of(cls, sample: StratifiedSample, shares: NDArray[np.float64], squares: NDArray[np.float64]) -> Strata:
         """The strata of a sample, its points sorted into cells in some way."""
-        weights, complete = sample.areas / sample.areas.sum(), sample.pixels == sample.points
+        weights = sample.areas / sample.areas.sum()
+        complete = (sample.pixels == sample.points) & (sample.pixels == sample.distinct)
         return cls(weights, np.nan_to_num(shares), np.nan_to_num(squares), sample.points, complete)
 
     @property
@@ -147,12 +154,12 @@ class Strata:
         squared = (self.squares * z**2).sum(axis=1) - 2 * mean * (self.squares * z).sum(axis=1) + mean**2 * unequal
         return np.asarray(squared.clip(min=0))  # rounding
 
-    def shrunk(self) -> Strata:
-        """The same with `UNSEEN` points more of each kind, and as many more that are not of the kind."""
+    def shrunk(self, added: float) -> Strata:
+        """The same with `added` points more in each cell, of 2 x `UNSEEN` more in the stratum."""
         points, kept = self.points[:, None], self.complete[:, None]
         unequal = self.squares.sum(axis=1, keepdims=True)
-        shares = (points * self.shares + UNSEEN) / (points + 2 * UNSEEN)
-        squares = (points * self.squares + UNSEEN * unequal) / (points + 2 * UNSEEN)
+        shares = (points * self.shares + added) / (points + 2 * UNSEEN)
+        squares = (points * self.squares + added * unequal) / (points + 2 * UNSEEN)
         shares, squares = np.where(kept, self.shares, shares), np.where(kept, self.squares, squares)
         return replace(self, shares=shares, squares=squares)
 
@@ -232,8 +239,11 @@ def ratio(
         return Interval(estimate, estimate, estimate, error)
     if method == "wald":
         return Interval(estimate, *wald(estimate, variance), error)
-    shrunk, variance = _linearised(strata.shrunk(), top, bottom, unequal)
-    return Interval(estimate, *wilson(estimate, shrunk, variance), error)
+    # A quarter of a point in one class's cell of each of many strata makes up most of a rare class, and its producer's
+    # accuracy is then mostly invented. The same points shared among all cells invent less; the wider interval holds.
+    added = [UNSEEN] if bottom is None else [UNSEEN, 2 * UNSEEN / top.shape[1]]
+    ends = [wilson(estimate, *_linearised(strata.shrunk(each), top, bottom, unequal)) for each in added]
+    return Interval(estimate, min(low for low, _ in ends), max(high for _, high in ends), error)
 
 
 def _linearised(

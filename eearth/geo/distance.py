@@ -6,12 +6,14 @@ Few pixels lie within a usual buffer, so they are looked at one by one; a distan
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from eearth.geo.grid import Window
+from eearth.geo.ground import Ground, differs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,16 +33,21 @@ NEAREST_OFFSETS = 64
 ROUNDING = 1e-9
 
 
+@lru_cache(maxsize=16)
 def pixel_sides(grid: Grid) -> tuple[float, float]:
-    """(height, width) of a pixel in metres; on a grid in degrees the width at the latitude where it is smallest."""
-    width, height = grid.resolution
-    if not grid.crs.is_geographic:
-        factor = float(grid.crs.linear_units_factor[1])
-        return height * factor, width * factor
-    # One degree on the WGS84 mean sphere (R = 6,371,008.8 m, IUGG), as in `Grid.pixel_metres`. At a pole a degree of
-    # longitude has no length; a millionth of a degree beside it stands for it.
-    latitude = min(max(abs(grid.bounds[1]), abs(grid.bounds[3])), 90 - 1e-6)
-    return height * 111_195.08, width * 111_195.08 * math.cos(math.radians(latitude))
+    """(height, width) of a pixel in metres.
+
+    On a grid in degrees, and where the projection makes the nominal sides wrong by more than 0.5 % somewhere on the
+    grid, as Web Mercator does, each is that on the ground where it is smallest: no distance is shorter than it seems.
+    """
+    ground = Ground(grid)
+    if grid.crs.is_geographic:
+        return ground.cell()
+    width, height = (side * float(grid.crs.linear_units_factor[1]) for side in grid.resolution)
+    true = ground.sides()
+    if not differs(true, np.array([[height], [width]])):
+        return height, width
+    return float(true[0].min()), float(true[1].min())
 
 
 def near(

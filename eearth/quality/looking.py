@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from eearth.geo.grid import Window, tiles_of
+from eearth.geo.labels.patches import number_patches
 from eearth.geo.splits.blocks import classes_of
 
 if TYPE_CHECKING:
@@ -41,20 +41,10 @@ def affordable(looked_at: list[Window], values_per_pixel: int, most: int) -> lis
 
 
 def patches(labels: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """(y, x) number of the patch of one class, its pixels joined along their edges, that each pixel lies in; 0 = none.
-
-    Of a raster too large to be cut into patches, none.
-    """
-    numbered = np.zeros(labels.shape, dtype=np.uint32)
+    """(y, x) number of the patch that each pixel lies in, see `number_patches`; of too large a raster all 0."""
     if labels.size > MOST_PATCHED:
-        return numbered
-    first = 0
-    for code, place in enumerate(ndimage.find_objects(labels), start=1):
-        if place is not None:
-            own, count = ndimage.label(labels[place] == code)
-            np.copyto(numbered[place], (own + first).astype(np.uint32), where=own > 0)
-            first += count
-    return numbered
+        return np.zeros(labels.shape, dtype=np.uint32)
+    return number_patches(labels)[0]
 
 
 def clear_observations(series: Series, looked_at: list[Window], labels: NDArray[np.uint8]) -> dict[int, dict[str, int]]:

@@ -16,6 +16,7 @@ from eearth.events import Table
 from eearth.geo.aoi import LONLAT
 from eearth.geo.grid import Grid, Window
 from eearth.geo.labels.legend import LandCoverClass
+from eearth.geo.splits.attempts import tally_codes
 from eearth.geo.splits.blocks import BUFFER, NAMES, strips_of
 from eearth.geo.splits.footprints import Footprints
 from eearth.geo.splits.split import Split
@@ -151,7 +152,7 @@ def summarise(
         suspects: Those that look like another class.
     """
     names = {entry.code: entry.name for entry in made.classes}
-    counts = _parts(made.labels, made.split.part)
+    counts = tally_codes(made.labels, made.split.part)
     split = made.split
     return Quality(
         classes=tuple(_class(entry, counts[entry.code], clear.get(entry.code)) for entry in made.classes),
@@ -166,15 +167,6 @@ def summarise(
             "divided_features": len(split.divided),
         },
     )
-
-
-def _parts(labels: NDArray[np.uint8], part: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(256, 5) pixels by class code and part."""
-    counts = np.zeros((256, BUFFER + 1), np.int64)
-    for strip in strips_of(labels):
-        key = labels[strip].astype(np.uint16) * np.uint16(BUFFER + 1) + part[strip]
-        counts += np.bincount(key.ravel(), minlength=counts.size).reshape(counts.shape)
-    return counts
 
 
 def _class(entry: LandCoverClass, parts: NDArray[np.int64], clear: dict[str, int] | None) -> dict[str, Any]:

@@ -96,6 +96,9 @@ class FinetuneSettings(Settings):
         if len(set(self.losses)) < len(self.losses):
             msg = f"expected each term of the loss once, found {self.loss!r}"
             raise UsageError(msg)
+        if self.mode == "frozen" and self.layer_decay != 1:
+            msg = f"expected --layer-decay with --mode full or gradual only, found {self.layer_decay:g} with frozen"
+            raise UsageError(msg)
         self.class_factors()
 
     def class_factors(self) -> dict[str, float]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from eearth.config import Settings, setting
+from eearth.config import Settings, setting, spelled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +81,7 @@ class RasterizeSettings(Settings):
     test_fraction: float = setting(0.25, most=1, text="Share of the labelled pixels to test on.")
     validation_fraction: float = setting(0.15, most=1, text="Share of the labelled pixels to validate on.")
     seed: int = setting(0, text="Seed of the split.")
+
+    def chosen(self, names: Iterable[str]) -> list[str]:
+        """Those of some settings that somebody chose, on the command line or elsewhere, as they are written there."""
+        return [spelled(type(self), name, self.origins[name]) for name in names if name in self.origins]

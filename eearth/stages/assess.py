@@ -45,6 +45,9 @@ def assess(workspace: Workspace, settings: AssessSettings, report: Report = sile
     Raises:
         EearthError: There is nothing to assess, or the sample is not what the estimators need.
     """
+    if not workspace.root.is_dir():
+        msg = f"expected a workspace, found no folder at {workspace.root}: check --workspace"
+        raise WorkspaceError(msg)
     design = _design_of(workspace, settings)
     blocks = _has_blocks(workspace, settings)
     if settings.reference is None and not blocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,8 @@ def _write_reliability(
         return None
     before = reliability(test.probabilities, test.truth)
     after = reliability(tempered(test.probabilities, temperature), test.truth)
-    draw_reliability(folder / "reliability.png", {"as it comes": before.as_list(), "calibrated": after.as_list()})
+    curves = {"as it comes": before.as_list()} | ({"calibrated": after.as_list()} if calibrated else {})
+    draw_reliability(folder / "reliability.png", curves)
     return {
         "note": CALIBRATED if calibrated else NOT_CALIBRATED,
         "temperature": temperature,
@@ -218,10 +220,12 @@ def _figures(
     measured: dict[str, Accuracy | None],
     weights: Path | None,
 ) -> dict[str, Any]:
-    test = measured["test"]
+    test, last = measured["test"], history[-1]
+    kept = max((row for row in history if "validation_miou" in row), key=itemgetter("validation_miou"), default=last)
     return {
         "start": "pre-trained" if weights else "random weights",
-        "steps": int(history[-1]["step"]),
+        "steps": int(last["step"]),
+        "weights of step": int(kept["step"]),
         "classes": len(model.classes),
         "test mIoU": round(test.mean_iou, 4) if test else "no test pixels",
         "test overall accuracy": round(test.overall_accuracy, 4) if test else "no test pixels",

@@ -104,7 +104,7 @@ def _refuse_unheeded(settings: RasterizeSettings) -> None:
         "without --folds": () if settings.folds else ("fold",),
     }
     for when, names in unheeded.items():
-        given = [f"--{name.replace('_', '-')}" for name in names if settings.origins.get(name) in ("flag", "call")]
+        given = settings.chosen(names)
         if given:
             msg = f"expected no {', '.join(given)} {when}, where it has no effect: leave it out"
             raise UsageError(msg)

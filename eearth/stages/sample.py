@@ -175,7 +175,7 @@ def _next(workspace: Workspace) -> str:
     path = workspace.folder("sample") / SAMPLE
     return (
         f"fill the column `reference` of {path} with a class name or code for each point, looking at imagery and never "
-        f"at the map, then run `eearth assess --reference {path}`"
+        f"at the map, then run `eearth assess --reference {path} -w {workspace.root}`"
     )
 
 

@@ -6,6 +6,7 @@ a run that was killed and resumed gives the same weights on a CPU, bit by bit.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import time
@@ -142,9 +143,10 @@ class TrainingState:
             "history": self.history,
             "best": self.best,
         }
-        fresh = self.folder / f"{CHECKPOINT}.new"
+        fresh, packed = self.folder / f"{CHECKPOINT}.new", io.BytesIO()
+        torch.save(state, packed)  # into memory first: torch takes a full disk for a defect of its own
         with fresh.open("wb") as file:
-            torch.save(state, file)
+            file.write(packed.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self.folder / CHECKPOINT)

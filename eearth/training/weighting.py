@@ -8,6 +8,7 @@ import numpy as np
 
 from eearth.config import suggestion
 from eearth.errors import UsageError
+from eearth.geo.labels.legend import code_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ def class_weights(
         legend: Name → code of every class.
 
     Raises:
-        UsageError: A factor is for no class of the legend, or no two classes count anything.
+        UsageError: A factor is for no class of the legend or could be for two, or no two classes count anything.
     """
     weight = balanced_weights(counts, planned_balance(settings))
     for given, factor in settings.class_factors().items():
@@ -65,10 +66,10 @@ def balanced_weights(counts: NDArray[np.int64], balance: float) -> NDArray[np.fl
 
 def _code(given: str, codes: Sequence[int], legend: Mapping[str, int]) -> int:
     """The code of a class that the user named, by its name or its code."""
-    if given in legend:
-        return legend[given]
-    if given.isdecimal() and int(given) in {*codes, *legend.values()}:
-        return int(given)
+    names = {code: str(code) for code in codes} | {code: name for name, code in legend.items()}
+    code = code_named(given, names, UsageError)
+    if code is not None:
+        return code
     known = [*legend, *map(str, codes)]
     msg = f"expected names or codes of classes in class_weights, found {given!r}; {suggestion(given, known)}"
     raise UsageError(msg)

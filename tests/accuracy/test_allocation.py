@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,8 +10,15 @@ from hypothesis import strategies as st
 
 from eearth.accuracy.allocation import allocate, sample_size
 from eearth.accuracy.expectation import expected_accuracies
-from eearth.errors import UsageError
+from eearth.errors import LabelError, UsageError
+from eearth.geo.labels.legend import code_named
 from eearth.geo.sampling.classmap import Stratum
+from eearth.geo.sampling.labelled import codes_of
+from eearth.settings import FinetuneSettings
+from eearth.training.weighting import class_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PIXELS = np.array([200_000, 150_000, 3_200_000, 6_450_000])
 EXPECTED = np.array([0.7, 0.6, 0.9, 0.95])
@@ -86,6 +94,35 @@ def test_expected_accuracies_come_from_the_user_then_the_test_blocks_then_nowher
 def test_expected_accuracies_that_are_none(given_text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         expected_accuracies((given_text,), CLASSES, {})
+
+
+def test_text_that_names_one_class_and_is_the_code_of_another_is_refused_everywhere(tmp_path: Path) -> None:
+    """A column of numbers makes names of numbers, which were once taken for codes here and for names there."""
+    legend = {1: "2", 2: "5", 3: "Late", 4: "late"}
+    strata = [Stratum(code, name, "#000000", 10, 1.0) for code, name in legend.items()]
+    codes, names, counts = (1, 2, 3, 4), {name: code for code, name in legend.items()}, np.full(4, 10)
+
+    def weights(text: str) -> list[float]:
+        settings = FinetuneSettings(class_weights=(f"{text}=2",), class_balance=0.0)
+        return class_weights(counts, codes, settings, names).tolist()
+
+    def accuracies(text: str) -> list[float]:
+        return [each.accuracy for each in expected_accuracies((f"{text}=0.5",), strata, {}).values()]
+
+    def references(text: str) -> list[int]:
+        return codes_of(np.array([text]), legend, (), tmp_path)[0].tolist()
+
+    for text, code in (("1", 1), ("5", 2), ("Late", 3), ("late", 4), ("4", 4)):
+        assert code_named(text, legend, LabelError) == code
+        assert np.flatnonzero(np.array(weights(text)) == 2).tolist() == [code - 1]
+        assert np.flatnonzero(np.array(accuracies(text)) == 0.5).tolist() == [code - 1]
+        assert references(text) == [code]
+    assert code_named("LATE", legend, LabelError) is None
+    assert code_named(" water  body", {7: "Water body"}, LabelError) == 7
+    for refuse, error in ((weights, UsageError), (accuracies, UsageError), (references, LabelError)):
+        with pytest.raises(error, match="found '2', the name of class 1 and the code of 5: give the classes") as caught:
+            refuse("2")
+        assert "\n" not in str(caught.value)
 
 
 def test_no_uncertainty_needs_no_points() -> None:

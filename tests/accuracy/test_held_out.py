@@ -2,65 +2,138 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
 from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scenery import utm_grid, write_tif
-from shapely.geometry import box
 
-from eearth.accuracy.held_out import assess_blocks, groups_of, values_of_map
+from eearth.accuracy.held_out import _pixels_of, assess_blocks, groups_of, values_of_map
 from eearth.errors import WorkspaceError
 from eearth.geo.labels.legend import LandCoverClass
+from eearth.geo.splits.blocks import TEST, TRAIN, cut
+from eearth.geo.splits.split import side_of
+from eearth.geo.splits.whole_features import split_features
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-GRID = utm_grid(20, 40)  # two blocks of 20 x 20 pixels
+    from eearth.geo.grid import Grid
+
+GRID = utm_grid(20, 40)  # two blocks of 20 x 20 pixels of 10 m
 
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    left, bottom, right, top = GRID.bounds
-    middle = (left + right) / 2
-    squares = [box(left, bottom, middle, top), box(middle, bottom, right, top)]
-    frame = gpd.GeoDataFrame({"part": ["test", "test"]}, geometry=squares, crs=GRID.crs.to_wkt())
-    frame.to_crs(4326).to_file(tmp_path / "split.geojson", driver="GeoJSON")
-    return tmp_path
+    """All is for testing, in blocks of 200 m."""
+    write_tif(tmp_path / "split.tif", np.full(GRID.shape, TEST, np.uint8), GRID)
+    return with_blocks(tmp_path, 200.0)
+
+
+def with_blocks(folder: Path, side: float | None) -> Path:
+    (folder / "quality.json").write_text(json.dumps({"split": {"block_size_m": side}}))
+    return folder
+
+
+def grouped(folder: Path, held: np.ndarray, grid: Grid) -> np.ndarray:
+    """(y, x) groups; -1 where nothing is held."""
+    found = np.full(grid.shape, -1)
+    found[held], flags = groups_of(folder, held, grid, "blocks")
+    assert not flags
+    return found
 
 
 def test_pixels_belong_to_the_block_that_they_lie_in(labels: Path) -> None:
-    groups = groups_of(labels, np.ones(GRID.shape, bool), GRID, "blocks").reshape(GRID.shape)
+    groups = grouped(labels, np.ones(GRID.shape, bool), GRID)
     assert (groups[:, :20] == groups[0, 0]).all()
     assert (groups[:, 20:] == groups[0, 39]).all()
     assert groups[0, 0] != groups[0, 39]
 
 
-def test_a_feature_belongs_to_the_block_with_most_of_it_unless_it_is_larger_than_blocks(labels: Path) -> None:
+def test_a_whole_feature_belongs_to_the_block_of_its_middle_and_a_divided_one_to_those_it_lies_in(labels: Path) -> None:
     features = np.zeros(GRID.shape, np.uint32)
     features[2:4, 12:24] = 7  # two thirds of it in the left block
     features[6:8, 25:28] = 8
+    features[10:12, 5:30] = 9
     write_tif(labels / "features.tif", features, GRID)
-    held = np.ones(GRID.shape, bool)
-    groups = groups_of(labels, held, GRID, "blocks").reshape(GRID.shape)
+    split = np.full(GRID.shape, TEST, np.uint8)
+    split[10, 5] = TRAIN
+    write_tif(labels / "split.tif", split, GRID)
+    held = split == TEST
+    groups = grouped(labels, held, GRID)
     assert (groups[features == 7] == groups[0, 0]).all()
     assert (groups[features == 8] == groups[0, 39]).all()
-    assert groups[10, 21] == groups[0, 39]
-    np.testing.assert_array_equal(groups_of(labels, held, GRID, "features"), features.ravel())
-    gpd.read_file(labels / "split.geojson").assign(part=["test", "train"]).to_file(labels / "split.geojson")
-    groups = groups_of(labels, held, GRID, "blocks").reshape(GRID.shape)
-    assert len({int(groups[7, 26]), int(groups[0, 0]), int(groups[0, 39])}) == 3  # in no block: a group of its own
+    assert groups[4, 21] == groups[0, 39]
+    assert len(np.unique(groups[(features == 9) & held])) == 2
+    np.testing.assert_array_equal(groups_of(labels, held, GRID, "features")[0], features[held])
 
 
-def test_a_feature_over_many_blocks_is_not_one_group(labels: Path) -> None:
-    left, bottom, _, top = GRID.bounds
-    squares = [box(left + 100 * k, bottom, left + 100 * (k + 1), top) for k in range(4)]
-    frame = gpd.GeoDataFrame({"part": ["test"] * 4}, geometry=squares, crs=GRID.crs.to_wkt())
-    frame.to_crs(4326).to_file(labels / "split.geojson", driver="GeoJSON")
-    write_tif(labels / "features.tif", np.full(GRID.shape, 3, np.uint32), GRID)
-    groups = groups_of(labels, np.ones(GRID.shape, bool), GRID, "blocks")
-    assert len(np.unique(groups)) == 4
+def scattered(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fields of 9 x 9 pixels, some in the shape of an L, across the edges of blocks: (their numbers, their classes)."""
+    random, across = np.random.default_rng(0), size // 9 + 2
+    rows = (np.arange(size) + 3) // 9
+    cells = rows[:, None] * across + rows + 1
+    merged = np.arange(cells.max() + 1)
+    for cell in range(across, cells.max() + 1):
+        if random.random() < 0.35:
+            merged[cell] = merged[cell - 1] if random.random() < 0.5 else merged[cell - across]
+    features = np.maximum(merged[cells], 1).astype(np.uint32)
+    return features, random.integers(1, 5, features.max() + 1).astype(np.uint8)[features]
+
+
+def test_groups_are_the_blocks_that_were_dealt_to_the_test_part(tmp_path: Path) -> None:
+    """Features that reach into other blocks leave stray outlines in split.geojson, which are no blocks."""
+    features, codes = scattered(300)
+    grid = utm_grid(300, 300)
+    how = {"block_size": 300.0, "buffer": None, "test_fraction": 0.2, "validation_fraction": 0.2, "seed": 0}
+    split = split_features(codes, features, grid, polygons="whole", **how)
+    write_tif(tmp_path / "split.tif", split.part, grid)
+    write_tif(tmp_path / "features.tif", features, grid)
+    outlines = sum(block.part == "test" for block in split.blocks)
+    squares = sum(block.part == "test" for block in split.blocks[:100])
+    groups = grouped(with_blocks(tmp_path, split.block_size_m), split.part == TEST, grid)
+    assert len(np.unique(groups[groups >= 0])) == squares < outlines / 2
+    for feature in np.unique(features[split.part == TEST]):
+        assert len(np.unique(groups[(features == feature) & (split.part == TEST)])) == 1
+
+
+@given(
+    st.tuples(st.floats(3, 40), st.floats(3, 40)),
+    st.floats(60, 700),
+)
+def test_blocks_are_as_the_split_cut_them(sides: tuple[float, float], side: float) -> None:
+    blocks = cut(np.ones((8, 8), np.uint8), sides, side)
+    assert _pixels_of(side_of(blocks, sides), sides) == (blocks.height, blocks.width)
+
+
+def test_a_split_without_blocks_is_grouped_by_squares_and_says_so(labels: Path) -> None:
+    """Each feature of a split of one's own has an outline of its own there, however near they lie."""
+    features = np.arange(GRID.height * GRID.width, dtype=np.uint32).reshape(GRID.shape) // 2 + 1
+    write_tif(labels / "features.tif", features, GRID)
+    held = np.ones(GRID.shape, bool)
+    for make in (lambda: with_blocks(labels, None), (labels / "quality.json").unlink):
+        make()
+        groups, flags = groups_of(labels, held, GRID, "blocks")
+        assert 9 <= len(np.unique(groups)) <= 100
+        assert "the split has no blocks of known size" in flags[0]
+        assert all(len(np.unique(groups[features.ravel() == feature])) == 1 for feature in (1, 50, 400))
+
+
+def test_groups_of_many_features_take_memory_for_their_pixels_only(tmp_path: Path) -> None:
+    """A table of features and outlines would take 80 GB here."""
+    grid = utm_grid(320, 320)
+    write_tif(tmp_path / "split.tif", np.full(grid.shape, TEST, np.uint8), grid)
+    write_tif(tmp_path / "features.tif", np.arange(1, 320 * 320 + 1, dtype=np.uint32).reshape(grid.shape), grid)
+    held = np.ones(grid.shape, bool)
+    tracemalloc.start()
+    groups = grouped(with_blocks(tmp_path, 10.0), held, grid)
+    assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    tracemalloc.stop()
+    assert len(np.unique(groups)) == 320 * 320
 
 
 def test_features_must_be_there(labels: Path) -> None:

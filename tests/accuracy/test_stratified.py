@@ -14,7 +14,7 @@ from eearth.accuracy.intervals import Interval, wilson
 from eearth.accuracy.stratified import StratifiedSample, assess
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from interval_coverage import MAPS, coverage
+from interval_coverage import MAPS, Known, coverage
 
 # Olofsson et al. (2014), table 8 and section 5.1.3: rows are the map's classes.
 COUNTS = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])
@@ -113,6 +113,16 @@ def test_coverage_of_ten_thousand_samples_in_short() -> None:
     assert kept["PA"][1] > 0.89
 
 
+@pytest.mark.parametrize(("known", "samples"), [(MAPS[7], 500), (MAPS[8], 150)], ids=lambda each: str(each)[:20])
+def test_a_rare_class_among_many_keeps_its_coverage(known: Known, samples: int) -> None:
+    """Where points that nobody has seen are added to each of many strata they must not make up most of the class."""
+    share = coverage(known, "wilson", samples, seed=1)
+    assert share["PA"][-1] > 0.91, share["PA"]
+    assert share["PA"].mean() > 0.93
+    assert share["OA"][0] > 0.91
+    assert share["area"][-1] > 0.93
+
+
 def test_a_class_that_the_map_lacks_has_an_area_and_is_missed_altogether() -> None:
     counts = np.array([[40, 5, 5], [2, 45, 3], [0, 0, 0]])
     found = found_by(StratifiedSample.of_counts((1, 2, 3), counts, np.array([5000, 5000, 0])))
@@ -140,6 +150,16 @@ def test_a_stratum_of_which_every_pixel_is_in_the_sample_adds_no_variance() -> N
     assert (found["UA"][1].low, found["UA"][1].high) == (1, 1)
 
 
+def test_a_pixel_that_was_drawn_twice_is_no_pixel_more() -> None:
+    """Ten points that hit nine pixels of ten have not seen the tenth."""
+    mapped, reference = np.zeros(10, np.int64), np.zeros(10, np.int64)
+    known = np.array([10, 0]), np.array([10.0, 0.0])
+    for places, low in ((np.arange(10), 1.0), (np.array([0, *range(9)]), 0.7)):
+        sample = StratifiedSample.of_points((1, 2), mapped, reference, np.ones(10), known, places=places)
+        assert assess(sample).users_accuracy[0].low == pytest.approx(low, abs=0.1 if low < 1 else 0)
+        assert assess(sample).users_accuracy[0].high == 1
+
+
 def test_a_stratum_without_points_is_refused() -> None:
     counts = np.array([[40, 10], [0, 0]])
     with pytest.raises(ValueError, match=r"none in \[7\]"):
@@ -153,14 +173,17 @@ def test_points_of_unequal_pixels_count_by_their_area() -> None:
     sizes, right = np.where(north, 0.5, 1.0), north
     reference = np.where(right, 0, 1)
     known = np.array([100_000, 0]), np.array([75_000.0, 0.0])
-    sample = StratifiedSample.of_points((1, 2), np.zeros(4000, np.int64), reference, sizes, known)
+    sample = StratifiedSample.of_points(
+        (1, 2), np.zeros(4000, np.int64), reference, sizes, known, places=np.arange(4000)
+    )
     found = found_by(sample)
     assert found["OA"][0].estimate == pytest.approx(sizes[right].sum() / sizes.sum())
     assert found["OA"][0].estimate == pytest.approx(1 / 3, abs=0.02)
     mean = right @ sizes / sizes.sum()  # the variance of a ratio of means (Cochran 1977, 2.43)
     spread = ((sizes * (right - mean)) ** 2).sum() / sizes.sum() ** 2 * 4000 / 3999
     assert found["OA"][0].standard_error == pytest.approx(math.sqrt(spread))
-    plain = StratifiedSample.of_points((1, 2), np.zeros(4000, np.int64), reference, np.full(4000, 7.0), known)
+    equal, places = np.full(4000, 7.0), np.arange(4000)
+    plain = StratifiedSample.of_points((1, 2), np.zeros(4000, np.int64), reference, equal, known, places=places)
     assert found_by(plain)["OA"][0].estimate == pytest.approx(right.mean())
     assert found_by(plain)["OA"][0].standard_error == pytest.approx(math.sqrt(right.mean() * (1 - right.mean()) / 3999))
 
@@ -174,7 +197,7 @@ def test_intervals_of_unequal_pixels_hold_the_truth() -> None:
     for _ in range(400):
         some = random.choice(200_000, 300, replace=False)
         sample = StratifiedSample.of_points(
-            (1, 2), np.zeros(300, np.int64), wrong[some].astype(int), sizes[some], known
+            (1, 2), np.zeros(300, np.int64), wrong[some].astype(int), sizes[some], known, places=some
         )
         found = assess(sample).overall_accuracy
         held += found.low <= truth <= found.high

@@ -255,3 +255,10 @@ def test_progress_adds_up() -> None:
         steps = [event.steps for event in heard if isinstance(event, Advanced) and event.task == started.task]
         assert sum(steps) == started.total
     assert all(one != other for one, other in pairwise(heard))
+
+
+def test_features_beside_the_imagery_are_counted() -> None:
+    heard: list[Event] = []
+    found = burnt([*OVER, box(100, 100, 104, 104), Point(-50, 3)], [*NAMES, "a", "b"], heard=heard)
+    assert found.left_out == {"outside the imagery": 2}
+    assert Note(text="2 of 5 features lie outside the imagery") in heard

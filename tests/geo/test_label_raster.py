@@ -22,6 +22,7 @@ from eearth.geo.grid import Grid
 from eearth.geo.labels.label_raster import is_raster, read_label_raster
 from eearth.geo.labels.mapping import read_legend
 from eearth.geo.labels.patches import patches_of
+from eearth.geo.sampling.classmap import read_map
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,16 @@ def test_a_file_on_the_same_lattice_is_cut_and_filled(
         if 0 <= row - rows < shape[0] and 0 <= column - columns < shape[1]:
             expected[row, column] = values[row - rows, column - columns]
     np.testing.assert_array_equal(read_label_raster(path, GRID, resampling=resampling).codes, expected)
+
+
+def test_nodata_counts_beside_a_mask(tmp_path: Path) -> None:
+    path, seen = saved(tmp_path / "l.tif", NOISE, nodata=7), RNG.random(GRID.shape) < 0.8
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(seen)
+    read = read_label_raster(path, GRID)
+    np.testing.assert_array_equal(read.codes, np.where(seen & (NOISE != 7), NOISE, 0))
+    found = {one.code: one.pixels for one in read_map(path).strata if one.code}
+    assert found == {code: int((seen & (code == NOISE)).sum()) for code in (3, 9)}
 
 
 def test_tiles_show_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

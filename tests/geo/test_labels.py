@@ -221,7 +221,9 @@ def test_a_class_without_pixels_stays_in_the_legend(tmp_path: Path) -> None:
     assert [(entry.name, entry.pixels, entry.polygons) for entry in burnt.classes] == [
         ("a", 200, 1), ("b", 400, 1), ("far", 0, 0), ("tiny", 0, 1)
     ]  # fmt: skip
-    assert [event.text.split(": ")[1] for event in told(heard)] == ["`far`, `tiny`"]
+    unseen, beside = told(heard)
+    assert beside.text == "1 of 4 features lie outside the imagery"
+    assert unseen.text.split(": ")[1] == "`far`, `tiny`"
 
 
 def test_labels_far_outside_the_projection_do_no_harm(tmp_path: Path) -> None:

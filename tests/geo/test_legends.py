@@ -246,18 +246,45 @@ def test_coarser_levels_of_corine_take_in_all_finer_codes() -> None:
             assert name
             assert legend.codes[name] == int(value[:digits])
         grid_code = str(level3.codes[name3])
-        of_raster = level2.meanings([grid_code], raster=True)[grid_code]
+        of_raster = level2.meanings([grid_code, "44"], raster=True)[grid_code]  # 44 is a grid code only
         assert of_raster
         assert level2.codes[of_raster] == int(value[:2])
 
 
-def test_grid_codes_count_in_rasters_only() -> None:
+def test_grid_codes_count_in_rasters_and_where_nothing_contradicts_them() -> None:
     legend = read_legend("corine-2")
-    ambiguous = ["12", "23", "24"]
-    assert list(legend.meanings(ambiguous, raster=True).values()) == ["Arable land", "Forests", "Forests"]
-    assert list(legend.meanings(ambiguous).values())[1] == "Pastures"
+    either = ["12", "23", "24"]
+    assert list(legend.meanings([*either, "2"], raster=True).values())[:3] == ["Arable land", "Forests", "Forests"]
+    assert list(legend.meanings(either).values())[1] == "Pastures"
     assert legend.meanings(["311", "523"], raster=True) == {"311": "Forests", "523": "Marine waters"}
     assert legend.meanings(["1", "44"]) == {"1": "Urban fabric", "44": "Marine waters"}
+    assert "1" not in legend.meanings([*either, "1"])
+
+
+@pytest.mark.parametrize("name", ["corine-2", "corine-1"])
+def test_no_value_changes_what_another_one_means(name: str) -> None:
+    legend, rng = read_legend(name), np.random.default_rng(0)
+    for raster in (True, False):
+        said: dict[frozenset[str], dict[str, str | None]] = {}
+        for _ in range(300):
+            values = rng.choice(np.arange(1, 60), rng.integers(1, 5), replace=False).astype(str).tolist()
+            for some in (values, values[:-1], values[1:]):
+                try:
+                    said[frozenset(some)] = legend.meanings(some, raster=raster)
+                except LabelError:
+                    assert raster
+        for more, meanings in said.items():
+            for fewer in (more - {value} for value in more):
+                for value, meaning in said.get(fewer, {}).items():
+                    assert meanings.get(value, meaning) == meaning, (raster, more, value)
+
+
+def test_a_raster_that_can_be_read_in_two_ways_is_refused() -> None:
+    legend = read_legend("corine-2")
+    with pytest.raises(LabelError, match=r"`11`, `21`.*`11` is `Artificial, .*` or `Urban fabric`.* CSV") as caught:
+        legend.meanings(["11", "21"], raster=True)
+    assert "\n" not in str(caught.value)
+    assert legend.meanings(["11", "51"], raster=True) == {"11": "Urban fabric", "51": "Inland waters"}
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -229,8 +229,8 @@ def test_degrees_are_measured_at_the_latitude_where_they_are_shortest() -> None:
     grid = Grid(CRS.from_epsg(4326), Affine(1e-4, 0, 15, 0, -1e-4, 60.01), 100, 100)
     found = split(np.ones((100, 100), np.uint8), grid, buffer=30)
     rows, columns = (np.nonzero(found.part == code) for code in (1, 3))
-    # On a sphere of 6,371,008.8 m a ten-thousandth of a degree is 11.12 m, and half of that along latitude 60.
-    one, other = (np.column_stack([row * 11.1195, column * 11.1195 * 0.49974]) for row, column in (rows, columns))
+    # On WGS84 a degree at latitude 60 is 111,412 m from north to south, and 55,800 m from west to east.
+    one, other = (np.column_stack([row * 11.1412, column * 5.5783]) for row, column in (rows, columns))
     assert cKDTree(one).query(other)[0].min() > 30
 
 

@@ -203,7 +203,7 @@ def test_auto_divides_nothing_that_is_no_longer_than_a_block() -> None:
 def test_pixels_without_a_feature_stay_with_their_block() -> None:
     labels, _ = parcels()
     grid = grid_of(labels.shape)
-    found = split(labels, np.zeros(labels.shape, np.uint32))
+    found = split(labels, np.zeros(labels.shape, np.uint32), polygons="auto")
     settings = {"block_size": None, "buffer": None, "test_fraction": 0.25, "validation_fraction": 0.15, "seed": 0}
     np.testing.assert_array_equal(found.part, split_blocks(labels, grid, **settings).part)
 
@@ -239,7 +239,43 @@ def test_each_fold_is_tested_on_once() -> None:
     for code in range(1, 5):
         shares = np.bincount(folds[labels == code], minlength=6)[1:] / (labels == code).sum()
         assert shares.min() > 0.05
-    assert len({len(set(folds[features == number])) for number in np.unique(features)}) == 1
+    assert {len(set(folds[features == number])) for number in np.unique(features)} == {1}
+
+
+def test_every_pixel_of_random_sites_is_tested_once_over_all_folds() -> None:
+    whole_sites = 0
+    for seed in range(40, 80):
+        rng = np.random.default_rng(seed)
+        side = int(rng.integers(20, 50))
+        labels, features = np.zeros((side, side), np.uint8), np.zeros((side, side), np.uint32)
+        for number in range(1, int(rng.integers(4, 11))):
+            (row, column), high = rng.integers(0, side, 2), side // (1 if rng.random() < 0.3 else 4) + 2
+            height, width = rng.integers(1, high, 2)
+            features[row : row + height, column : column + width] = number
+            labels[row : row + height, column : column + width] = rng.integers(1, 4)
+        number, tested, folds = int(rng.integers(2, 5)), np.zeros(labels.shape, int), []
+        for fold in range(1, number + 1):
+            try:
+                found = split(labels, features, polygons="auto", folds=Folds(number, fold), validation_fraction=0.0)
+            except LabelError:
+                continue
+            tested += found.part == TEST
+            folds.append(found.folds)
+        for other in folds[1:]:
+            np.testing.assert_array_equal(other, folds[0])
+        assert (tested <= 1).all()
+        if len(folds) == number:
+            whole_sites += 1
+            np.testing.assert_array_equal(tested, labels > 0)
+    assert whole_sites > 20
+
+
+def test_a_map_has_no_features_to_keep_whole() -> None:
+    labels, _ = parcels()
+    none = np.zeros(labels.shape, np.uint32)
+    with pytest.raises(UsageError, match=r"expected features for --polygons whole, found none.* --polygons auto"):
+        split(labels, none, polygons="whole")
+    assert not guarantee_of(split(labels, none, polygons="auto")).features_whole
 
 
 def test_auto_divides_for_the_sake_of_a_fold() -> None:

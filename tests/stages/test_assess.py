@@ -255,7 +255,7 @@ def test_points_moved_within_their_pixels_or_into_another_crs_are_the_same(
 def test_a_class_without_a_labelled_point_is_refused(small: tuple[Workspace, Path, Design]) -> None:
     workspace, path, design = small
     label(path, [NAMES[code] if code != 3 else None for code in design.codes])
-    with pytest.raises(LabelError, match="found none in stable forest"):
+    with pytest.raises(LabelError, match=r"found none in stable forest: .*; label those that lie there$"):
         assess(workspace, AssessSettings(reference=path))
 
 
@@ -315,6 +315,37 @@ def test_a_users_own_simple_random_sample_is_stratified_afterwards(small: tuple[
     right = [(truth[mapped == code] == code).mean() for code in (1, 2, 3)]
     assert found["overall_accuracy"]["estimate"] == pytest.approx(share @ right)
     assert found["overall_accuracy"]["low"] < 0.9 < found["overall_accuracy"]["high"]
+
+
+def test_a_random_sample_that_misses_a_class_is_not_to_be_mended_by_hand(tmp_path: Path) -> None:
+    values = np.ones((200, 200), np.uint8)
+    values[:100], values[0, :3] = 2, 3
+    named_map(tmp_path / "map.tif", values)
+    path, mapped, _ = random_points(Workspace(tmp_path), 100)
+    assert 3 not in mapped
+    settings = AssessSettings(reference=path, reference_column="seen", map=tmp_path / "map.tif", simple_random=True)
+    with pytest.raises(LabelError, match=r"found no point at all in stable forest: .* but draw .* `eearth sample`"):
+        assess(Workspace(tmp_path), settings)
+
+
+def test_a_random_sample_may_hit_a_pixel_twice(tmp_path: Path) -> None:
+    """Four points in three of a class's four pixels: the fourth may be anything."""
+    values = np.ones((200, 200), np.uint8)
+    values[:100], values[0, :4] = 2, 3
+    named_map(tmp_path / "map.tif", values)
+    path, mapped, _ = random_points(Workspace(tmp_path), 400)
+    points = pyogrio.read_dataframe(path)
+    points.loc[np.flatnonzero(mapped == 2)[:4], "geometry"] = gpd.points_from_xy(
+        [500_010, 500_011, 500_040, 500_070], [4_999_990] * 4, crs=32633
+    )
+    points.loc[np.flatnonzero(mapped == 2)[:4], "seen"] = NAMES[3]
+    points.to_file(path)
+    settings = {"reference": path, "reference_column": "seen", "map": tmp_path / "map.tif", "simple_random": True}
+    flags = flags_of(Workspace(tmp_path), AssessSettings(**settings))
+    assert "points lie in a pixel that another point lies in, too" in flags
+    small = record_of(Workspace(tmp_path))["map"]["classes"][2]
+    assert (small["points"], small["users_accuracy"]["estimate"]) == (4, 1)
+    assert small["users_accuracy"]["low"] < 0.9
 
 
 @pytest.mark.parametrize(
@@ -380,8 +411,9 @@ def test_test_blocks_have_the_metrics_of_finetune_and_intervals(project: tuple[W
             expected = metrics[name][place[entry["code"]]]
             assert entry[name]["estimate"] == (expected if expected is None else pytest.approx(expected))
     assert found["overall_accuracy"]["low"] < found["overall_accuracy"]["estimate"] < found["overall_accuracy"]["high"]
-    blocks = gpd.read_file(workspace.folder("rasterize") / "split.geojson")
-    assert 2 <= found["groups"] <= (blocks["part"] == "test").sum() + 5
+    outlines = gpd.read_file(workspace.folder("rasterize") / "split.geojson")
+    assert 2 <= found["groups"] <= (outlines["part"] == "test").sum()
+    assert not any("no blocks" in flag for flag in found["flags"])
     first = (workspace.folder("assess") / "assessment.json").read_bytes()
     shutil.rmtree(workspace.folder("assess"))
     assess(workspace, AssessSettings(replicates=300))

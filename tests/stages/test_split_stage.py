@@ -131,3 +131,30 @@ def test_settings_without_effect_are_refused(
     chosen = resolve(RasterizeSettings, {"labels": real_data / "slovenia" / "labels.gpkg", **settings}, imagery)
     with pytest.raises(UsageError, match=said):
         rasterize(Workspace(imagery), chosen)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("fold = 3", "expected no fold in eearth.toml without --folds"),
+        ("drop_near = true", "expected no drop_near in eearth.toml without --split-column"),
+        ("resampling = 'nearest'", "expected a raster for resampling in eearth.toml, found a vector file"),
+    ],
+)
+def test_settings_without_effect_are_refused_from_the_file_too(
+    imagery: Path, tmp_path: Path, real_data: Path, lines: str, said: str
+) -> None:
+    (tmp_path / "eearth.toml").write_text(f"[rasterize]\n{lines}\n", encoding="utf-8")
+    chosen = resolve(RasterizeSettings, {"labels": real_data / "slovenia" / "labels.gpkg"}, tmp_path)
+    with pytest.raises(UsageError, match=said):
+        rasterize(Workspace(imagery), chosen)
+
+
+def test_a_map_cannot_be_kept_whole_and_does_not_say_so(imagery: Path, tmp_path: Path) -> None:
+    grid = Cube.open(Workspace(imagery).folder("download") / CUBE).grid
+    codes = np.random.default_rng(0).integers(1, 4, grid.shape).astype(np.uint8)
+    write_raster(tmp_path / "map.tif", codes, grid, nodata=0)
+    with pytest.raises(UsageError, match="expected features for --polygons whole, found none"):
+        burnt(imagery, tmp_path / "refused", tmp_path / "map.tif", polygons="whole")
+    workspace = burnt(imagery, tmp_path / "done", tmp_path / "map.tif")
+    assert workspace.require("rasterize").records["split"]["features_whole"] is False

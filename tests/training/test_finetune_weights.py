@@ -106,3 +106,8 @@ def test_windows_are_drawn_around_each_class_as_often_or_each_pixel(balanced: bo
     share = (batch.target == 1).sum().item() / max(1, (batch.target >= 0).sum().item())
     expected = 0.5 if balanced else rare.sum() / chosen.sum()
     assert share == pytest.approx(expected, abs=0.06)
+
+
+def test_layers_that_stay_as_they_are_have_no_rates() -> None:
+    with pytest.raises(UsageError, match=r"expected --layer-decay with --mode full or gradual only, found 0\.8"):
+        FinetuneSettings(mode="frozen", layer_decay=0.8)

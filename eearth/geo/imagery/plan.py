@@ -221,7 +221,7 @@ def check_disk(folder: Path, grid: Grid, *, dates: int, bands: int) -> None:
     if plain * HOPEFUL_COMPRESSION > free:
         msg = (
             f"expected room for {grid.height} x {grid.width} pixels x {dates} date(s) x {bands} band(s), at least "
-            f"{plain * HOPEFUL_COMPRESSION / 1e9:.1f} GB, found {free / 1e9:.1f} GB free at {existing}: "
+            f"{plain * HOPEFUL_COMPRESSION / 1e6:.0f} MB, found {free / 1e6:.1f} MB free at {existing}: "
             "take a smaller region, fewer bands or dates (--max-dates), or a coarser --resolution"
         )
         raise DiskError(msg)

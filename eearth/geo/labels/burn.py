@@ -56,7 +56,7 @@ class Burnt:
         classes: The legend by rising code.
         conflicts: Where labels of different classes meet.
         vanished: Numbers of the polygons of which the inner buffer leaves nothing.
-        left_out: How many features were left out before, by reason.
+        left_out: How many features were left out before they were burnt, by reason.
     """
 
     codes: NDArray[np.uint8]
@@ -106,7 +106,11 @@ def burn(labels: gpd.GeoDataFrame, grid: Grid, rules: Rules, report: Report = si
     polygons = np.bincount(values[outlines.meets][once], minlength=MAX_CODE + 1)
     classes = _legend(by_name, codes, polygons, labels.attrs.get("colours") or {})
     _check_classes(classes, labels, rules, report)
-    return Burnt(codes, features, classes, conflicts, vanished, labels.attrs.get("left_out") or {})
+    beside = len(np.unique(numbers)) - len(once)
+    if beside:
+        report(Note(text=f"{beside} of {len(np.unique(numbers))} features lie outside the imagery"))
+    left_out = {**labels.attrs.get("left_out", {}), "outside the imagery": beside}
+    return Burnt(codes, features, classes, conflicts, vanished, left_out)
 
 
 def _codes_of(features: NDArray[np.uint32], values: NDArray[np.uint8], numbers: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -80,7 +80,7 @@ def labels_on_grid(settings: RasterizeSettings, cube: Cube, rules: Rules, report
 
 def _refuse_settings(settings: RasterizeSettings, unsuited: tuple[str, ...], *, raster: bool) -> None:
     """Settings that would be ignored are refused, if somebody chose them."""
-    given = [f"--{name.replace('_', '-')}" for name in unsuited if settings.origins.get(name) in ("flag", "call")]
+    given = settings.chosen(unsuited)
     if given:
         kinds = ("a vector file", "a raster") if raster else ("a raster", "a vector file")
         msg = f"expected {kinds[0]} for {', '.join(given)}, found {kinds[1]} ({settings.labels}): leave it out"

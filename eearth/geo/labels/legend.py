@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from eearth.errors import WorkspaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from eearth.errors import EearthError
 
 MAX_CODE = 255  # the largest code of a uint8 raster
 
@@ -74,3 +76,31 @@ def _fault(classes: Sequence[LandCoverClass]) -> str | None:
         if len(set(values)) != len(values):
             return f"a {what} twice"
     return None if classes else "no class"
+
+
+def code_named(text: str, legend: Mapping[int, str], error: type[EearthError]) -> int | None:
+    """The code of a class that a user wrote: by its name, else by its code; None if it is neither.
+
+    White space does not matter, nor do upper and lower case where names differ otherwise.
+
+    Args:
+        text: What was written.
+        legend: Code → name of every class.
+        error: What to raise.
+
+    Raises:
+        EearthError: It is the name of one class and the code of another: either could be meant.
+    """
+    tidy, names = " ".join(text.split()), {code: " ".join(name.split()) for code, name in legend.items()}
+    named = [code for code, name in names.items() if name == tidy]
+    named = named or [code for code, name in names.items() if name.casefold() == tidy.casefold()]
+    coded = next((code for code in legend if str(code) == tidy), None)
+    if len(named) != 1:
+        return coded
+    if coded not in (None, named[0]):
+        msg = (
+            f"expected a class by its name or its code, found {tidy!r}, the name of class {named[0]} and the code of "
+            f"{names[coded]}: give the classes names that are no codes"
+        )
+        raise error(msg)
+    return named[0]

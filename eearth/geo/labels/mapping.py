@@ -59,12 +59,33 @@ class Legend:
         """Value → class name, None = to be left out; a value that the legend does not know is missing.
 
         Upper and lower case count only where two values of the legend differ by nothing else. A legend with values of
-        its own for rasters tries those first on a raster, and the others first elsewhere: it takes the first of the two
-        that knows all values.
+        its own for rasters can be read in two ways, and no value that comes or goes changes the meaning of the others:
+
+        * On a raster the way counts that knows the more values. Where that leaves both, and they differ, none does.
+        * Elsewhere `values` count. Those of rasters do only if they know more and contradict none of them.
+
+        Raises:
+            LabelError: A raster's values mean one thing in one way, and another in the other.
         """
-        tables = [table for table in (self.values, self.raster_values) if table]
-        found = [_looked_up(values, table) for table in (tables[::-1] if raster else tables)]
-        return next((meanings for meanings in found if len(meanings) == len(set(values))), found[0])
+        own = _looked_up(values, self.values)
+        other = _looked_up(values, self.raster_values)
+        contrary = [value for value in own if value in other and own[value] != other[value]]
+        if not raster:
+            return other if own.keys() < other.keys() and not contrary else own
+        if own.keys() < other.keys() or own.keys() > other.keys():
+            return max(own, other, key=len)
+        if contrary:
+            raise LabelError(self._two_ways(contrary, own, other))
+        return other or own
+
+    def _two_ways(self, contrary: Sequence[str], own: Mapping[str, str | None], other: Mapping[str, str | None]) -> str:
+        """What to say of a raster whose values have two meanings."""
+        first = contrary[0]
+        return (
+            f"expected values with one meaning in the legend {self.source}, found {listed(contrary)}, which have "
+            f"another in rasters than in vector files (`{first}` is `{other[first]}` or `{own[first]}`), and nothing "
+            "else that tells which is meant: give a --legend of your own, a CSV file that says it of each value"
+        )
 
 
 def _looked_up(values: Iterable[str], table: Mapping[str, str | None]) -> dict[str, str | None]:

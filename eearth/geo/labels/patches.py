@@ -25,9 +25,14 @@ def patches_of(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], dict[int, 
         (y, x) the number of each pixel's patch from 1, 0 = no label, all 0 where the raster is a map; and class code →
         its patches (of a map: none).
     """
-    features = np.zeros(codes.shape, dtype=np.uint32)
     if np.count_nonzero(codes) > MAP_SHARE * codes.size:
-        return features, {}
+        return np.zeros(codes.shape, dtype=np.uint32), {}
+    return number_patches(codes)
+
+
+def number_patches(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], dict[int, int]]:
+    """The same, also of a map."""
+    features = np.zeros(codes.shape, dtype=np.uint32)
     counts, first = {}, 0
     for code, place in enumerate(ndimage.find_objects(codes), start=1):
         if place is None:

@@ -45,6 +45,8 @@ def read_window(file: Any, window: Window) -> tuple[NDArray[Any], NDArray[np.boo
     there = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, dtype=bool)
     if file.mask_flag_enums[0] != [MaskFlags.all_valid]:
         there &= file.read_masks(1, window=window.rasterio) > 0
+    if file.nodata is not None:  # beside a mask of its own, GDAL does not heed it
+        there &= values != file.nodata
     return values, there
 
 

@@ -10,7 +10,6 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 
 from eearth.errors import EearthError, WorkspaceError
@@ -18,6 +17,7 @@ from eearth.events import Advanced, Finished, Report, Started, silent
 from eearth.geo.colours import class_colours
 from eearth.geo.grid import Grid, Window
 from eearth.geo.labels.legend import MAX_CODE, read_classes
+from eearth.geo.labels.regrid import read_window
 from eearth.geo.sampling.areas import PixelAreas
 
 # Side of the tiles that are counted at once: a multiple of the blocks of most files.
@@ -104,14 +104,14 @@ def classes_at(path: Path, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> 
     with _opened(path) as file:
         inside = (rows >= 0) & (rows < file.height) & (cols >= 0) & (cols < file.width)
         for point in np.flatnonzero(inside)[np.lexsort((cols[inside], rows[inside]))]:
-            values, there = _values(file, Window(int(rows[point]), int(cols[point]), 1, 1))
+            values, there = read_window(file, Window(int(rows[point]), int(cols[point]), 1, 1))
             found[point] = int(values[0, 0]) if there[0, 0] else -1
     return found
 
 
 def read_row(file: Any, row: int, code: int) -> NDArray[np.int64]:
     """The columns of one row of an open map that hold a class."""
-    values, there = _values(file, Window(row, 0, 1, file.width))
+    values, there = read_window(file, Window(row, 0, 1, file.width))
     return np.flatnonzero((values[0] == code) & there[0])
 
 
@@ -137,16 +137,6 @@ def _grid(file: Any, path: Path) -> Grid:
         raise WorkspaceError(msg) from error
 
 
-def _values(file: Any, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """(values, where there is data) of a window, each (y, x)."""
-    values = file.read(1, window=window.rasterio)
-    if file.nodata is not None:
-        return values, values != file.nodata
-    if MaskFlags.all_valid in file.mask_flag_enums[0]:
-        return values, np.ones(values.shape, dtype=bool)
-    return values, file.read_masks(1, window=window.rasterio) > 0
-
-
 def _counted(
     file: Any, grid: Grid, path: Path, report: Report
 ) -> tuple[dict[int, NDArray[np.int32]], dict[int, float]]:
@@ -157,7 +147,7 @@ def _counted(
     report(Started(task="count", total=len(windows), unit="tiles"))
     for window in windows:
         size = pixel_areas.of_rows(window)
-        for code, counts in _of_tile(*_values(file, window)).items():
+        for code, counts in _of_tile(*read_window(file, window)).items():
             rows.setdefault(code, np.zeros(grid.height, dtype=np.int32))[window.slices[0]] += counts
             areas[code] = areas.get(code, 0.0) + float(counts @ size)
         if len(rows) > MAX_CODE:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from eearth.config import suggestion
 from eearth.errors import LabelError
+from eearth.geo.labels.legend import code_named
 from eearth.geo.sampling.files import ID, POINTS
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def codes_of(
 ) -> tuple[NDArray[np.int64], dict[int, str]]:
     """The class code of each reference, and the legend with the extra classes in it.
 
-    A reference is the name of a class (upper and lower case do not matter where names differ otherwise) or its code.
+    A reference is the name of a class or its code: see `code_named`.
 
     Args:
         references: Text; "" for an unlabelled point, whose code becomes −1.
@@ -186,17 +187,13 @@ def codes_of(
         path: The file, for messages.
 
     Raises:
-        LabelError: A reference is no class.
+        LabelError: A reference is no class, or could be two.
     """
     legend = dict(names)
     for name in extra:
         if name not in legend.values():
             legend[max(legend, default=0) + 1] = name
-    known = {str(code): code for code in legend}
-    folded = [" ".join(name.split()).casefold() for name in legend.values()]
-    known |= {name: code for name, code in zip(folded, legend, strict=True) if folded.count(name) == 1}
-    known |= {" ".join(name.split()): code for code, name in legend.items()}
-    codes = {text: known.get(text, known.get(text.casefold())) for text in np.unique(references).tolist() if text}
+    codes = {text: code_named(text, legend, LabelError) for text in np.unique(references).tolist() if text}
     unknown = [text for text, code in codes.items() if code is None]
     if unknown:
         count = int((references == unknown[0]).sum())

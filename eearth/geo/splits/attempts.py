@@ -119,13 +119,18 @@ def _judged(
 
 def tally(labels: NDArray[np.uint8], part: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Labelled pixels by class, rising, and part: (class, 5)."""
+    of_code = tally_codes(labels, part)
+    return of_code[of_code[:, TRAIN:].any(axis=1)]
+
+
+def tally_codes(labels: NDArray[np.uint8], part: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pixels by class code, 0 among them, and part: (256, 5)."""
     width = BUFFER + 1
     table = np.zeros(256 * width, dtype=np.int64)
     for strip in strips_of(labels):
         key = labels[strip].astype(np.uint16) * np.uint16(width) + part[strip]
         table += np.bincount(key.ravel(), minlength=table.size)
-    of_code = table.reshape(256, width)
-    return of_code[of_code[:, TRAIN:].any(axis=1)]
+    return table.reshape(256, width)
 
 
 def separated(part: NDArray[np.uint8], aim: Aim) -> NDArray[np.uint8]:

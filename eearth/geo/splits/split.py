@@ -47,7 +47,7 @@ class Split:
         block_size_m: Side of a block in metres, as used: a whole number of pixels; None without blocks.
         buffer_m: The buffer in metres: pixels of two parts are farther apart than this, centre to centre.
         min_distance_m: The measured distance from a test pixel to the nearest training pixel.
-        whole: Whether features were kept whole, but for those below.
+        whole: Whether features were kept whole, but for those below; False where there are none.
         divided: Numbers of the features that have pixels in several parts; empty where features were not heeded.
         folds: (y, x) uint8 fold of each labelled pixel, from 1, 0 = no label; None without folds.
     """

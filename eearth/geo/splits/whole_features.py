@@ -41,6 +41,10 @@ Polygons = Literal["auto", "whole", "cut"]
 NEARLY_MISSING = 0.1
 MOST_FOLDS = 100  # far more than anybody trains; their numbers must fit a uint8 raster
 NAMED = 10  # features named in a message; all are in the manifest
+NO_FEATURES = (
+    "expected features for --polygons whole, found none: the labels are a raster of which more than half is labelled, "
+    "and the patches of such a map are no features; run again with --polygons auto, which splits it by blocks"
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class _Deal:
     Attributes:
         blocks: What was dealt out.
         attempt: What became of it; None where it left no training or no test pixel.
+        faults: What there is against it, the smaller the better: whether it is none; how many classes are short. Of
+            folds only the latter, so that what is divided is the same whichever is tested on.
         fold: (block,) fold of each, from 1; None without folds.
         whole: (feature + 1,) which were kept whole.
         classes: The class codes, rising.
@@ -71,6 +77,7 @@ class _Deal:
 
     blocks: Blocks
     attempt: Attempt | None
+    faults: tuple[bool, int]
     fold: NDArray[np.uint8] | None
     whole: NDArray[np.bool_]
     classes: NDArray[np.uint8]
@@ -111,12 +118,14 @@ def split_features(
         report: Hears of classes that are missing from a part, and of features that were divided.
 
     Raises:
-        UsageError: A size, fraction or fold is out of its range.
+        UsageError: A size, fraction or fold is out of its range, or features are to be whole where there are none.
         LabelError: There are too few labels for a training and a test part.
     """
     _check_folds(folds)
     test = test_fraction if folds is None else 1 / folds.number
     check_arguments(block_size, buffer, test, validation_fraction)
+    if polygons == "whole" and not features.any():
+        raise UsageError(NO_FEATURES)
     sides = pixel_sides(grid)
     squares, reach = laid_out(labels, sides, block_size, buffer)
     shares = {TRAIN: 1 - test - validation_fraction, TEST: test, VALIDATION: validation_fraction}
@@ -139,7 +148,7 @@ def split_features(
         block_size_m=side_of(squares, sides),
         buffer_m=float(reach),
         min_distance_m=nearest(part == TEST, part == TRAIN, sides, reach),
-        whole=polygons != "cut",
+        whole=polygons != "cut" and bool(features.any()),
         divided=tuple(divided.tolist()),
         folds=None if deal.fold is None else spread(deal.fold, deal.blocks, labels),
     )
@@ -169,7 +178,7 @@ def _least_divided(
         if (whole == best.whole).all():
             break
         rival = dealt(whole)
-        if best.attempt is not None and (rival.attempt is None or rival.short.size >= best.short.size):
+        if rival.faults >= best.faults:
             break
         best = rival
     return best
@@ -186,9 +195,8 @@ def _dealt(labels: NDArray[np.uint8], blocks: Blocks, whole: NDArray[np.bool_], 
         attempt = best_attempt(labels, blocks, aim, fixed)
         held = np.stack([blocks.counts[fold == each].sum(axis=0) for each in range(1, folds.number + 1)])
         short = (held < NEARLY_MISSING / folds.number * held.sum(axis=0)).any(axis=0)
-        short |= attempt is None
-    classes = classes_of(labels)
-    return _Deal(blocks, attempt, fold, whole, classes, classes[short])
+    classes, faults = classes_of(labels), (folds is None and attempt is None, int(short.sum()))
+    return _Deal(blocks, attempt, faults, fold, whole, classes, classes[short])
 
 
 def _short(table: NDArray[np.int64], aim: Aim) -> NDArray[np.bool_]:
