@@ -8,9 +8,10 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/eearth demo demo
 
-# Two files at a time, in order, each on one thread: the tests of a file share what is expensive to make.
+# Three files at a time, in order, each on one thread: the tests of a file share what is expensive to make, and some of
+# them wait more than they work.
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

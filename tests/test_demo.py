@@ -19,7 +19,7 @@ from eearth.workspace import FOLDERS, Workspace
 if TYPE_CHECKING:
     from pathlib import Path
 
-SEEDS = 8
+SEEDS = 6
 
 
 @pytest.fixture(scope="module")
