@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyproj import CRS, Transformer
 
+from eearth.geo.aoi import LONLAT
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -89,6 +91,13 @@ class Ground:
         found = np.stack([np.hypot(*down), np.hypot(*right)])
         cosine = abs((down * right).sum(axis=0)) / found.prod(axis=0)
         return np.asarray(found * np.sqrt(1 - np.minimum(cosine, 1)))
+
+
+def lonlat_of(grid: Grid, rows: Any, columns: Any) -> tuple[Any, Any]:
+    """(longitudes, latitudes) in degrees of the centres of pixels, one or an array of them."""
+    to_lonlat = Transformer.from_crs(grid.crs.to_wkt(), LONLAT, always_xy=True)
+    longitudes, latitudes = to_lonlat.transform(grid.x()[columns], grid.y()[rows])
+    return longitudes, latitudes
 
 
 def differs(true: NDArray[Any], nominal: Any) -> bool:

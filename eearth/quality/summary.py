@@ -9,12 +9,12 @@ import geopandas as gpd
 import numpy as np
 import rasterio.features
 from numpy.typing import NDArray
-from pyproj import Transformer
 from shapely.geometry import shape
 
 from eearth.events import Table
 from eearth.geo.aoi import LONLAT
 from eearth.geo.grid import Grid, Window
+from eearth.geo.ground import lonlat_of
 from eearth.geo.labels.legend import LandCoverClass
 from eearth.geo.splits.attempts import tally_codes
 from eearth.geo.splits.blocks import BUFFER, NAMES, strips_of
@@ -209,8 +209,7 @@ def _described(suspect: Suspect, names: Mapping[int, str], made: Labelling) -> d
     rows, columns = np.nonzero(made.footprints.raster[window.slices] == number)
     rows, columns = rows + window.row, columns + window.col
     nearest = np.hypot(rows - made.footprints.row[number], columns - made.footprints.column[number]).argmin()
-    x, y = made.grid.x()[columns[nearest]], made.grid.y()[rows[nearest]]
-    lon, lat = Transformer.from_crs(made.grid.crs.to_wkt(), LONLAT, always_xy=True).transform(x, y)
+    lon, lat = lonlat_of(made.grid, rows[nearest], columns[nearest])
     return {
         "feature": number,
         "class": names[suspect.code],

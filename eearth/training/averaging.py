@@ -35,9 +35,14 @@ def begin_average(modules: nn.ModuleDict) -> None:
         modules[AVERAGE].load_state_dict(modules["model"].state_dict())
 
 
-@torch.no_grad()
 def follow(modules: nn.ModuleDict, kept: float) -> None:
     """After a step: the average keeps this share of itself, and takes the rest from the model."""
     if AVERAGE in modules:
-        for mine, theirs in zip(modules[AVERAGE].parameters(), modules["model"].parameters(), strict=True):
-            mine.lerp_(theirs, 1 - kept)
+        approach(modules[AVERAGE], modules["model"], kept)
+
+
+@torch.no_grad()
+def approach(follower: nn.Module, leader: nn.Module, kept: float) -> None:
+    """A network's weights keep this share of themselves, and take the rest from another network's."""
+    for mine, theirs in zip(follower.parameters(), leader.parameters(), strict=True):
+        mine.lerp_(theirs, 1 - kept)

@@ -15,6 +15,7 @@ from eearth.data.series import Chips
 from eearth.losses import barlow_twins, info_nce, vicreg
 from eearth.losses.keys import key_nce
 from eearth.settings import PretrainSettings
+from eearth.training.averaging import approach
 from eearth.training.distributed import Ranks
 from eearth.training.loop import half_precision
 
@@ -90,8 +91,7 @@ def follow(modules: nn.ModuleDict, settings: PretrainSettings) -> None:
     )
     for follower, leader, kept in pairs:
         if follower in modules:
-            for mine, theirs in zip(modules[follower].parameters(), modules[leader].parameters(), strict=True):
-                mine.lerp_(theirs, 1 - kept)
+            approach(modules[follower], modules[leader], kept)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,8 @@ def _done(client: Any, sent: dict[Any, Job], scheduler: str) -> list[Any]:
                     f"all workers at {scheduler} are gone: run the same command again when some are back, it continues"
                 )
                 raise SourceError(msg) from None
+        except CancelledError as error:
+            raise _gone(scheduler) from error
         else:
             return list(ended.done)
 
@@ -144,14 +146,19 @@ def _result(future: Any, scheduler: str) -> Any:
     try:
         return future.result()
     except (CancelledError, CommClosedError) as error:
-        msg = f"the dask scheduler at {scheduler} is gone: run the same command again when it is back, it continues"
-        raise SourceError(msg) from error
+        raise _gone(scheduler) from error
     except KilledWorker as error:
         msg = (
             f"expected workers at {scheduler} that live, found several that died of the same piece: give each more "
             "memory or fewer threads, and run the same command again, it continues"
         )
         raise SourceError(msg) from error
+
+
+def _gone(scheduler: str) -> SourceError:
+    return SourceError(
+        f"the dask scheduler at {scheduler} is gone: run the same command again when it is back, it continues"
+    )
 
 
 def _connected(scheduler: str) -> Any:

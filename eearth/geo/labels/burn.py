@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from eearth.errors import LabelError
 from eearth.events import Note, Report, Warned, silent
-from eearth.geo.colours import class_colours
-from eearth.geo.labels.legend import MAX_CODE, LandCoverClass
+from eearth.geo.labels.legend import MAX_CODE, LandCoverClass, classes_on
+from eearth.geo.labels.naming import in_order
 from eearth.geo.labels.outlines import Outlines, outlines_of
 from eearth.geo.labels.overlaps import OUTCOMES, Conflicts, Policy
 from eearth.geo.labels.places import apart
@@ -104,11 +103,12 @@ def burn(labels: gpd.GeoDataFrame, grid: Grid, rules: Rules, report: Report = si
     codes = _codes_of(features, values, numbers)
     _, once = np.unique(numbers[outlines.meets], return_index=True)  # one with polygons and points stands there twice
     polygons = np.bincount(values[outlines.meets][once], minlength=MAX_CODE + 1)
-    classes = _legend(by_name, codes, polygons, labels.attrs.get("colours") or {})
+    classes = classes_on(codes, {code: name for name, code in by_name.items()}, labels.attrs.get("colours"), polygons)
     _check_classes(classes, labels, rules, report)
-    beside = len(np.unique(numbers)) - len(once)
+    total = labels.index.nunique()
+    beside = total - len(once)
     if beside:
-        report(Note(text=f"{beside} of {len(np.unique(numbers))} features lie outside the imagery"))
+        report(Note(text=f"{beside} of {total} features lie outside the imagery"))
     left_out = {**labels.attrs.get("left_out", {}), "outside the imagery": beside}
     return Burnt(codes, features, classes, conflicts, vanished, left_out)
 
@@ -119,18 +119,6 @@ def _codes_of(features: NDArray[np.uint32], values: NDArray[np.uint8], numbers: 
     of_number[numbers] = values
     codes: NDArray[np.uint8] = of_number[features]
     return codes
-
-
-def _legend(
-    by_name: dict[str, int], codes: NDArray[np.uint8], polygons: NDArray[np.int64], given: Mapping[str, str]
-) -> tuple[LandCoverClass, ...]:
-    """The classes with their pixels, features and colours, which may be given."""
-    pixels = np.sum([np.bincount(row, minlength=MAX_CODE + 1) for row in codes], axis=0)
-    colours = class_colours(list(by_name), given)
-    return tuple(
-        LandCoverClass(code, name, colour, int(pixels[code]), int(polygons[code]))
-        for (name, code), colour in zip(by_name.items(), colours, strict=True)
-    )
 
 
 def _check_place(outlines: Outlines, labels: gpd.GeoDataFrame, grid: Grid, report: Report) -> None:
@@ -170,9 +158,7 @@ def _numbered(labels: gpd.GeoDataFrame) -> dict[str, int]:
     if "code" in labels:
         pairs = labels[["class", "code"]].drop_duplicates().sort_values("code")
         return {str(name): int(code) for name, code in pairs.itertuples(index=False)}
-    names = [str(name) for name in labels["class"].unique()]
-    numeric = all(re.fullmatch(r"-?\d+", name, re.ASCII) for name in names)
-    ordered = sorted(names, key=int) if numeric else sorted(names)
+    ordered = in_order(str(name) for name in labels["class"].unique())
     return {name: code for code, name in enumerate(ordered, start=1)}
 
 

@@ -17,9 +17,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from eearth.errors import LabelError
 from eearth.events import Advanced, Finished, Report, Started, silent
-from eearth.geo.colours import class_colours
 from eearth.geo.labels.categories import Categories, read_categories
-from eearth.geo.labels.legend import MAX_CODE, LandCoverClass
+from eearth.geo.labels.legend import MAX_CODE, LandCoverClass, classes_on
 from eearth.geo.labels.mapping import Legend, Subject, agreed
 from eearth.geo.labels.naming import listed
 from eearth.geo.labels.patches import patches_of
@@ -245,14 +244,10 @@ def _classes(
     path: Path,
 ) -> tuple[LandCoverClass, ...]:
     """The classes with a pixel."""
-    pixels = np.sum([np.bincount(row, minlength=MAX_CODE + 1) for row in codes], axis=0)
-    seen = {code: names[code] for code in sorted(names) if pixels[code]}
+    there = set(np.unique(codes).tolist())
+    seen = {code: names[code] for code in sorted(names) if code in there}
     if len(seen) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
         found = listed(seen.values()) if seen else "none"
         msg = f"expected at least 2 classes of {path} with pixels on the imagery's grid, found {found}: "
         raise LabelError(msg + "give another file")
-    shown = class_colours(list(seen.values()), colours)
-    return tuple(
-        LandCoverClass(code, name, colour, int(pixels[code]), patches.get(code, 0))
-        for (code, name), colour in zip(seen.items(), shown, strict=True)
-    )
+    return classes_on(codes, seen, colours, [patches.get(code, 0) for code in range(MAX_CODE + 1)])

@@ -7,11 +7,16 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from eearth.errors import WorkspaceError
+from eearth.geo.colours import class_colours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from eearth.errors import EearthError
 
@@ -35,6 +40,28 @@ class LandCoverClass:
     colour: str
     pixels: int
     polygons: int
+
+
+def classes_on(
+    codes: NDArray[np.uint8],
+    names: Mapping[int, str],
+    colours: Mapping[str, str] | None,
+    features: Sequence[int] | NDArray[np.int64],
+) -> tuple[LandCoverClass, ...]:
+    """The legend of labels on a grid.
+
+    Args:
+        codes: Class codes, (y, x), 0 = no label.
+        names: Code → name, in the order of the legend; also of classes without a pixel.
+        colours: Name → "#rrggbb", for those that have one already.
+        features: (256,) label geometries of each code.
+    """
+    pixels = np.sum([np.bincount(row, minlength=MAX_CODE + 1) for row in codes], axis=0)
+    shown = class_colours(list(names.values()), colours or {})
+    return tuple(
+        LandCoverClass(code, name, colour, int(pixels[code]), int(features[code]))
+        for (code, name), colour in zip(names.items(), shown, strict=True)
+    )
 
 
 def write_classes(path: Path, classes: Sequence[LandCoverClass]) -> None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import Transformer
 
-from eearth.geo.aoi import LONLAT
+from eearth.geo.ground import lonlat_of
 from eearth.geo.labels.coverage import ROUNDING, by_area
 from eearth.geo.labels.outlines import consecutive
 
@@ -183,17 +182,10 @@ class Ledger:
         totals = np.bincount(inverse, weights=counts).astype(np.int64)
         most = np.argsort(-totals, kind="stable")[:LISTED]
         first, second = np.divmod(known[most], self.codes.size)
-        lon, lat = _lonlat(pixels[at[most]], grid)
+        lon, lat = lonlat_of(grid, *np.divmod(pixels[at[most]], grid.width))
         columns = (numbers[first], numbers[second], names[first], names[second], totals[most], lon, lat)
         listed = tuple(Pair(*entry) for entry in zip(*(column.tolist() for column in columns), strict=True))
         return Conflicts(self.pixels, int(self.involved.sum()), known.size, listed)
-
-
-def _lonlat(pixels: NDArray[np.int64], grid: Grid) -> NDArray[np.float64]:
-    """Longitudes and latitudes of the centres of some pixels of a grid, (2, n)."""
-    row, column = np.divmod(pixels, grid.width)
-    to_lonlat = Transformer.from_crs(grid.crs.to_wkt(), LONLAT, always_xy=True)
-    return np.stack(to_lonlat.transform(grid.x()[column], grid.y()[row]))
 
 
 def write_conflicts(path: Path, conflicts: Conflicts) -> None:

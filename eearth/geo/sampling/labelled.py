@@ -11,12 +11,12 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
-import pyogrio.errors
 import shapely
 from numpy.typing import NDArray
 
 from eearth.config import suggestion
 from eearth.errors import LabelError
+from eearth.geo.labels.layer import UNREADABLE, one_line
 from eearth.geo.labels.legend import code_named
 from eearth.geo.sampling.files import ID, POINTS
 
@@ -83,9 +83,8 @@ def _read(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other libraries about the file's dialect; what matters is checked here
             return pyogrio.read_dataframe(path, layer=layer)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, RuntimeError, ValueError, OSError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown error"])[0].rstrip(".")
-        msg = f"expected the labelled sample, a vector file such as GeoPackage, at {path}, found: {reason}"
+    except UNREADABLE as error:
+        msg = f"expected the labelled sample, a vector file such as GeoPackage, at {path}, found: {one_line(error)}"
         raise LabelError(msg) from error
 
 

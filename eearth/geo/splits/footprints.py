@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eearth.geo.splits.blocks import Blocks, strips_of
+from eearth.geo.splits.blocks import NAMES, Blocks, strips_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,16 @@ def footprints_of(labels: NDArray[np.uint8], features: NDArray[np.uint32]) -> Fo
     height, width = np.where(pixels > 0, last - first + 1, 0)
     row, column = sums / np.maximum(pixels, 1)
     return Footprints(features, pixels, code, row, column, height, width)
+
+
+def torn_features(part: NDArray[np.uint8], features: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Features, rising, with pixels in several of the parts training, validation and test."""
+    seen = np.zeros((len(NAMES), int(features.max(initial=0)) + 1), dtype=bool)
+    for strip in strips_of(part):
+        for place, code in enumerate(NAMES):
+            seen[place, features[strip][part[strip] == code]] = True
+    seen[:, 0] = False
+    return np.flatnonzero(seen.sum(axis=0) > 1)
 
 
 def _runs(

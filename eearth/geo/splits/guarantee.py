@@ -9,7 +9,8 @@ import numpy as np
 
 from eearth.errors import LabelError
 from eearth.geo.distance import near, pixel_sides
-from eearth.geo.splits.blocks import NAMES, TEST, TRAIN, VALIDATION, strips_of
+from eearth.geo.splits.blocks import NAMES, TEST, TRAIN, VALIDATION
+from eearth.geo.splits.footprints import torn_features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,16 +85,5 @@ def _too_near(part: NDArray[np.uint8], grid: Grid, reach: float) -> str | None:
 
 def _divided(part: NDArray[np.uint8], features: NDArray[np.uint32], known: tuple[int, ...]) -> str | None:
     """Features with pixels in several parts that should be in one."""
-    own = np.zeros(int(features.max(initial=0)) + 1, dtype=np.uint8)
-    torn: set[int] = set()
-    for strip in strips_of(part):
-        held, code = features[strip], part[strip]
-        used = (code > 0) & (code <= TEST) & (held > 0)
-        held, code = held[used], code[used]
-        earlier = own[held]
-        own[held] = code
-        torn.update(held[((earlier > 0) & (earlier != code)) | (own[held] != code)].tolist())
-    torn -= set(known)
-    if not torn:
-        return None
-    return f"features with pixels in several parts: {len(torn)}, such as number {min(torn)}"
+    torn = np.setdiff1d(torn_features(part, features), known)
+    return f"features with pixels in several parts: {torn.size}, such as number {torn[0]}" if torn.size else None

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio.features
-from pyproj import Transformer
 from shapely.geometry import shape
 
 from eearth.errors import LabelError
 from eearth.events import Note, Report, silent
-from eearth.geo.aoi import LONLAT
 from eearth.geo.distance import nearest, pixel_sides
+from eearth.geo.ground import lonlat_of
 from eearth.geo.labels.layer import find_layer, read_features
 from eearth.geo.splits.attempts import Aim, separated, tally
 from eearth.geo.splits.blocks import BUFFER, NAMES, NONE, TEST, TRAIN, VALIDATION, classes_of, strips_of
@@ -155,7 +154,7 @@ def _leaking(
     sides = pixel_sides(grid)
     row, col = (int(place) for place in np.unravel_index(near.argmax(), near.shape))
     metres, other = _nearest_other(given, (row, col), sides, reach)
-    lon, lat = Transformer.from_crs(grid.crs.to_wkt(), LONLAT, always_xy=True).transform(grid.x()[col], grid.y()[row])
+    lon, lat = lonlat_of(grid, row, col)
     pairs = [(given == one, given == another) for one, another in itertools.combinations(NAMES, 2)]
     least = min(nearest(one, another, sides, 0.0) for one, another in pairs if one.any() and another.any())
     allowed = max(0, math.ceil(least) - 1)

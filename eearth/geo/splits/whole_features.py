@@ -13,7 +13,6 @@ from eearth.events import Note, Report, silent
 from eearth.geo.distance import nearest, pixel_sides
 from eearth.geo.splits.attempts import Aim, Attempt, best_attempt
 from eearth.geo.splits.blocks import (
-    NAMES,
     PARTS,
     TEST,
     TRAIN,
@@ -22,10 +21,9 @@ from eearth.geo.splits.blocks import (
     classes_of,
     gather,
     spread,
-    strips_of,
 )
 from eearth.geo.splits.folds import deal_folds
-from eearth.geo.splits.footprints import Footprints, footprints_of
+from eearth.geo.splits.footprints import Footprints, footprints_of, torn_features
 from eearth.geo.splits.split import Split, check_arguments, laid_out, side_of, tell, too_few
 from eearth.geo.splits.territories import territories
 
@@ -138,7 +136,7 @@ def split_features(
     if deal.attempt is None:
         raise LabelError(_too_few(labels, deal.blocks, aim, polygons))
     part = deal.attempt.part
-    divided = _divided(part, features, deal.whole)
+    divided = np.zeros(0, np.int64) if deal.whole[1:].all() else torn_features(part, features)
     if polygons == "auto" and divided.size:
         report(Note(text=_told(divided, footprints, side_of(squares, sides))))
     tell(deal.classes, deal.attempt.table, validation=validation_fraction > 0, report=report)
@@ -203,18 +201,6 @@ def _short(table: NDArray[np.int64], aim: Aim) -> NDArray[np.bool_]:
     """The classes, rising, that have hardly a pixel in one of the parts that are asked for."""
     wanted = NEARLY_MISSING * table.sum(axis=1)
     return np.asarray(np.any([table[:, part] < wanted * aim.shares[part] for part in PARTS], axis=0))
-
-
-def _divided(part: NDArray[np.uint8], features: NDArray[np.uint32], whole: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Features, rising, with pixels in several parts; only those that were not kept whole are looked at."""
-    if whole[1:].all():
-        return np.zeros(0, np.int64)
-    seen = np.zeros((len(NAMES), whole.size), dtype=bool)
-    for strip in strips_of(part):
-        for place, code in enumerate(NAMES):
-            seen[place, features[strip][part[strip] == code]] = True
-    seen[:, 0] = False
-    return np.flatnonzero(seen.sum(axis=0) > 1)
 
 
 def _too_few(labels: NDArray[np.uint8], blocks: Blocks, aim: Aim, polygons: Polygons) -> str:
