@@ -11,7 +11,7 @@ from scipy.ndimage import label
 
 from eearth.geo.grid import tiles_of
 from eearth.geo.lattice import margin_for
-from eearth.inference import EVALUATION_BATCH, EVALUATION_TILE, EVALUATION_WINDOW, predict_tile
+from eearth.inference.tiles import EVALUATION_BATCH, EVALUATION_TILE, EVALUATION_WINDOW, predict_tile
 from eearth.metrics import Accuracy, accuracy, confusion_matrix
 
 if TYPE_CHECKING:

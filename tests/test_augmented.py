@@ -15,7 +15,8 @@ from eearth.data.series import Chips, Series
 from eearth.data.turning import from_all_sides
 from eearth.geo.grid import Grid, Window
 from eearth.geo.lattice import margin_for
-from eearth.inference import classify, predict_tile, predict_tiles
+from eearth.inference.classify import classify
+from eearth.inference.tiles import predict_tile, predict_tiles
 from eearth.models.registry import MODELS, build
 from eearth.models.segmentation import LandCoverModel
 

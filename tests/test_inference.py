@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from eearth.data.series import Series
 from eearth.errors import ModelError
 from eearth.geo.grid import Grid, Window
-from eearth.inference import classify, predict_tile, predict_tiles
+from eearth.inference.classify import classify
+from eearth.inference.tiles import predict_tile, predict_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from eearth.data.series import IN_MEMORY
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import tiles_of
 from eearth.geo.splits.blocks import TEST, TRAIN
-from eearth.inference import EVALUATION_TILE
+from eearth.inference.tiles import EVALUATION_TILE
 from eearth.metrics import Accuracy, accuracy, confusion_matrix
 from eearth.models.files import load_encoder
 from eearth.training.finetune import finetune

@@ -15,7 +15,7 @@ from eearth.geo.products.features import FILES, FeatureWriter
 from eearth.geo.products.item import Asset, features_asset, write_item
 from eearth.geo.products.pca import draw_pca
 from eearth.geo.products.quantisation import MeasuredInt8
-from eearth.inference import TileFeatures, encode_tiles, told
+from eearth.inference.tiles import TileFeatures, encode_tiles, told
 from eearth.models.files import ENCODER, LAND_COVER, load_described_encoder
 from eearth.training.loop import choose_device
 from eearth.workspace import Input, Run, Workspace, file_input

@@ -17,7 +17,7 @@ from eearth.geo.products.legend import write_qml
 from eearth.geo.products.preview import draw_map
 from eearth.geo.products.writer import CONFIDENCE, LANDCOVER, LandCoverWriter
 from eearth.geo.raster import count_values
-from eearth.inference import TilePrediction, predict_tiles, told
+from eearth.inference.tiles import TilePrediction, predict_tiles, told
 from eearth.models.files import LAND_COVER, load_land_cover
 from eearth.training.loop import choose_device
 from eearth.workspace import Input, Workspace, file_input

@@ -14,7 +14,7 @@ from random_chips import chips, each
 from eearth.data.series import Chips
 from eearth.errors import ModelError
 from eearth.geo.lattice import STEP, margin_for
-from eearth.inference import EVALUATION_WINDOW
+from eearth.inference.tiles import EVALUATION_WINDOW
 from eearth.models.registry import MODELS, build, build_land_cover
 from eearth.models.segmentation import LandCoverModel
 from eearth.settings import PredictSettings, PretrainSettings

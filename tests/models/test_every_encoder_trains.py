@@ -12,7 +12,8 @@ from eearth.data.chips import LabelledSeries
 from eearth.data.series import Series
 from eearth.geo.grid import Window
 from eearth.geo.lattice import margin_for
-from eearth.inference import classify, predict_tile
+from eearth.inference.classify import classify
+from eearth.inference.tiles import predict_tile
 from eearth.models.files import ENCODER, LAND_COVER, load_encoder, load_land_cover, save_encoder, save_land_cover
 from eearth.models.registry import MODELS
 from eearth.settings import FinetuneSettings, PretrainSettings

@@ -18,7 +18,8 @@ from eearth.errors import UsageError
 from eearth.evaluation import examine
 from eearth.geo.grid import Window
 from eearth.geo.splits.blocks import TEST, VALIDATION
-from eearth.inference import classify, predict_tile
+from eearth.inference.classify import classify
+from eearth.inference.tiles import predict_tile
 from eearth.models.files import LAND_COVER, load_land_cover
 from eearth.settings import FinetuneSettings
 from eearth.stages.finetune import finetune
