@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eearth.calibration import highest
 from eearth.errors import ModelError
@@ -13,6 +12,8 @@ from eearth.geo.products.prediction import MOST_OBSERVATIONS, OUTSIDE, Predictio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 
 def classify(

@@ -13,6 +13,7 @@ from eearth.data.turning import from_all_sides
 from eearth.errors import ModelError
 from eearth.events import Advanced, Finished, Report, Started
 from eearth.geo.grid import Window
+from eearth.geo.products.prediction import Prediction
 from eearth.inference.classify import classify
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from eearth.data.series import Chips, Series
     from eearth.geo.grid import Grid
-    from eearth.geo.products.prediction import Prediction
 
 
 # Windows for an evaluation: large enough that the margin costs little, small enough for any memory.
