@@ -111,21 +111,51 @@ def fit_temperature(probabilities: NDArray[np.floating], truth: NDArray[np.int64
     return math.exp(minimize_scalar(surprise, bounds=BOUNDS, method="bounded").x)
 
 
-def highest(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
-    """What `tempered` makes of the highest probability of each pixel, class by class: a map has many pixels.
+@dataclass(frozen=True)
+class Leading:
+    """The two most probable classes of each pixel; every array has the pixels' shape.
+
+    Attributes:
+        index: Of the most probable class, uint8; of several alike the first.
+        first: Its probability.
+        second: That of the second most probable class; 0 where there is no other class.
+    """
+
+    index: NDArray[np.uint8]
+    first: NDArray[np.float32]
+    second: NDArray[np.float32]
+
+
+def leading(probabilities: NDArray[np.float32], temperature: float) -> Leading:
+    """What `tempered` makes of the two highest probabilities, class by class and in float32: a map has many pixels.
 
     Args:
-        probabilities: (class, ...), summing to 1.
-        temperature: See `tempered`.
+        probabilities: (class, ...), summing to 1; at most 256 classes.
+        temperature: See `tempered`; the index does not depend on it.
     """
-    most: NDArray[np.floating] = probabilities.max(axis=0)
+    first, second = probabilities[0].copy(), np.zeros_like(probabilities[0])
+    index, less = np.zeros(first.shape, np.uint8), np.empty_like(first)
+    for number, one in enumerate(probabilities[1:], 1):
+        # Comparisons and extremes alone run through the processor many pixels at a time; argmax does not.
+        np.maximum(index, (one > first) * np.uint8(number), out=index)
+        np.minimum(first, one, out=less)
+        np.maximum(second, less, out=second)
+        np.maximum(first, one, out=first)
     if temperature == 1:
-        return most
-    total = np.zeros(most.shape)
+        return Leading(index, first, second)
+    total = np.zeros_like(first)
     for one in probabilities:
-        total += np.maximum(one / most, LEAST_PROBABILITY, dtype=np.float64) ** (1 / temperature)
-    shares: NDArray[np.floating] = 1 / total
-    return shares
+        total += _power(one, first, temperature)
+    return Leading(index, 1 / total, _power(second, first, temperature) / total)
+
+
+def _power(probabilities: NDArray[np.float32], highest: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """(probabilities / highest) to the power of 1 / temperature, in one piece of memory."""
+    result = probabilities / highest
+    np.maximum(result, np.float32(LEAST_PROBABILITY), out=result)
+    np.log(result, out=result)
+    result *= np.float32(1 / temperature)
+    return np.exp(result, out=result)
 
 
 def tempered(probabilities: NDArray[np.floating], temperature: float, axis: int = 1) -> NDArray[np.floating]:

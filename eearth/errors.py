@@ -47,6 +47,10 @@ class UnreachableError(SourceError):
     """The provider's server does not answer at all: no scene is at fault, and the same command may work later."""
 
 
+class NothingFoundError(SourceError):
+    """No scene is there, or none that shows anything of the region: elsewhere the same provider may have some."""
+
+
 class SceneError(SourceError):
     """One scene cannot be read, and is left out."""
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
-from rasterio.crs import CRS
-from rasterio.transform import Affine
 from test_inference import region
 
 from eearth.data.series import Chips, Series
+from eearth.data.sights import Account, Sight
 from eearth.data.turning import from_all_sides
-from eearth.geo.grid import Grid, Window
+from eearth.geo.grid import Window, tiles_of
 from eearth.geo.lattice import margin_for
 from eearth.inference.classify import classify
-from eearth.inference.tiles import predict_tile, predict_tiles
+from eearth.inference.mapping import LandCoverMapper
+from eearth.inference.tiles import predict_tile
+from eearth.inference.walk import Clock, Tile
 from eearth.models.registry import MODELS, build
 from eearth.models.segmentation import LandCoverModel
 
@@ -73,23 +74,23 @@ def test_the_mean_turns_with_the_imagery() -> None:
     torch.testing.assert_close(turned.rot90(-1, (-2, -1)), straight, atol=1e-5, rtol=0)
 
 
-def test_a_walk_over_tiles_is_told_of_both_turns_and_temperature() -> None:
+@dataclass(frozen=True)
+class Small:
+    window_size: int = 64
+    batch_size: int = 1
+
+
+def test_tiles_are_mapped_with_both_turns_and_temperature() -> None:
     model, source = model_of("seasonal-unet"), region(61, 50)
-    grid = Grid(CRS.from_epsg(32633), Affine(10, 0, 0, 0, -10, 0), 61, 50)
-    how = {"size": 64, "margin": 16, "device": "cpu", "batch": 1}
-    expected, seen = predict_tile(model, source, grid.window, augment=True, **how)  # type: ignore[arg-type]
+    model.augment, model.temperature = True, 2.5
+    work = LandCoverMapper(model, torch.device("cpu"), Small(), Clock())
+    expected, seen = predict_tile(
+        model, source, Window(0, 0, 61, 50), augment=True, size=64, margin=work.margin, device="cpu", batch=1
+    )
     whole = classify(expected, seen, np.ones((61, 50), bool), model.classes, 2.5)
-    for tile in predict_tiles(
-        model,
-        source,
-        grid,
-        lambda window: np.ones((window.height, window.width), bool),
-        model.classes,
-        tile=32,
-        temperature=2.5,
-        augment=True,
-        **how,  # type: ignore[arg-type]
-    ):
-        assert (tile.prediction.landcover == whole.landcover[tile.window.slices]).all()
-        apart = tile.prediction.confidence.astype(int) - whole.confidence[tile.window.slices]
+    for window in tiles_of((61, 50), 32):
+        inside = np.ones((window.height, window.width), bool)
+        found = work(Sight(source, window, (0, 0), Account()), Tile(0, window, inside))
+        assert (found.landcover == whole.landcover[window.slices]).all()
+        apart = found.confidence.astype(int) - whole.confidence[window.slices]
         assert np.abs(apart).max() <= 1

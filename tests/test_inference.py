@@ -17,7 +17,7 @@ from eearth.data.series import Series
 from eearth.errors import ModelError
 from eearth.geo.grid import Grid, Window
 from eearth.inference.classify import classify
-from eearth.inference.tiles import predict_tile, predict_tiles
+from eearth.inference.tiles import predict_tile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BANDS = ("blue", "green", "red")
 CODES = (3, 4, 9, 200)
+ONCE: dict[str, Any] = {"device": "cpu", "batch": 3}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -155,9 +156,8 @@ def _naive_map(source: Series, size: int, margin: int) -> NDArray[np.float64]:
 )
 def test_blend_is_that_of_a_loop_over_pixels(height: int, width: int, size: int, margin: int) -> None:
     source = region(height, width)
-    tile = Window(height // 3, width // 4, height // 2, width // 2)
-    found, _ = predict_tile(WindowMean(), source, tile, size=size, margin=margin, device="cpu", batch=3)
-    expected = _naive_map(source, size, margin)[:, *tile.slices]
+    found, _ = predict_tile(WindowMean(), source, Window(0, 0, height, width), size=size, margin=margin, **ONCE)
+    expected = _naive_map(source, size, margin)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     assert np.ptp(expected) > 0.1
 
@@ -176,12 +176,28 @@ def test_many_windows_give_the_map_of_one(height: int, width: int) -> None:
 
 @pytest.mark.parametrize("batch", [1, 5])
 def test_tiles_do_not_show_in_the_map(batch: int) -> None:
-    source, model, grid = region(61, 90), UNet(8), Grid(CRS.from_epsg(32633), Affine(10, 0, 0, 0, -10, 0), 61, 90)
-    whole, counts = predict_tile(model, source, grid.window, size=48, margin=8, device="cpu", batch=2)
+    source, model, grid = region(101, 130), UNet(8), Grid(CRS.from_epsg(32633), Affine(10, 0, 0, 0, -10, 0), 101, 130)
+    whole, counts = predict_tile(model, source, grid.window, size=72, margin=28, device="cpu", batch=2)
+    apart = 0.0
     for tile in grid.windows(37):
-        part, seen = predict_tile(model, source, tile, size=48, margin=8, device="cpu", batch=batch)
+        part, seen = predict_tile(model, source, tile, size=72, margin=28, device="cpu", batch=batch)
         np.testing.assert_allclose(part, whole[:, *tile.slices], atol=1e-5)
         np.testing.assert_array_equal(seen, counts[tile.slices])
+        short, _ = predict_tile(model, source, tile, size=72, margin=8, device="cpu", batch=batch)
+        apart = max(apart, float(np.abs(short - whole[:, *tile.slices]).max()))
+    assert apart > 1e-2  # the test sees it when the margin is too small
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 30))
+def test_where_a_region_is_cut_changes_nothing_beyond_the_margin(row: int, col: int) -> None:
+    """The cut of a region begins at any pixel; its windows begin where those of the whole do."""
+    source, model, margin = region(110, 120), UNet(8), 28
+    sliding: dict[str, Any] = {"size": 72, "margin": margin, "device": "cpu", "batch": 2}
+    whole, _ = predict_tile(model, source, Window(0, 0, 110, 120), **sliding)
+    cut = Series(source.reflectance[:, :, row:, col:], source.valid[:, row:, col:], source.times, BANDS, source.scale)
+    part, _ = predict_tile(model, cut, Window(0, 0, *cut.shape), phase=(row, col), **sliding)
+    np.testing.assert_allclose(part[:, margin:, margin:], whole[:, row + margin :, col + margin :], atol=1e-5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -207,62 +223,6 @@ def test_bands_and_dates_are_chosen() -> None:
     expected = predict_tile(PixelMean(), part, tile, **settings_)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
-
-
-class Recorder:
-    """An array on disk, as far as reading goes: remembers the most pixels that were read at once."""
-
-    def __init__(self, values: NDArray[Any]) -> None:
-        self.values, self.shape, self.most = values, values.shape, 0
-
-    def __getitem__(self, index: Any) -> Any:
-        part = self.values[index]
-        self.most = max(self.most, part.shape[-1] * part.shape[-2])
-        return part
-
-
-def test_no_more_than_a_tile_is_read_at_once() -> None:
-    held, grid = region(200, 150), Grid(CRS.from_epsg(32633), Affine(10, 0, 0, 0, -10, 0), 200, 150)
-    reflectance, valid = Recorder(held.reflectance), Recorder(held.valid)
-    source = Series(reflectance, valid, held.times, BANDS, held.scale)
-    walk = predict_tiles(
-        PixelMean(), source, grid, lambda tile: np.ones((tile.height, tile.width), bool), (1, 2, 3),
-        tile=50, size=32, margin=8, device="cpu", batch=4,
-    )  # fmt: skip
-    assert sum(part.window.pixels for part in walk) == 200 * 150
-    assert reflectance.most <= 32 * 32
-    assert valid.most <= 50 * 50
-
-
-class Counting(PixelMean):
-    windows = 0
-
-    def forward(self, chips: Chips) -> Tensor:
-        self.windows += len(chips.valid)
-        return super().forward(chips)
-
-
-def test_walk_skips_what_lies_outside_and_starts_where_it_is_told() -> None:
-    source, grid = region(100, 100), Grid(CRS.from_epsg(32633), Affine(10, 0, 0, 0, -10, 0), 100, 100)
-    mask = np.zeros((100, 100), bool)
-    mask[5:20, 5:20] = mask[70:, 58:60] = True
-    model = Counting()
-    walk = list(
-        predict_tiles(
-            model, source, grid, lambda tile: mask[tile.slices], (1, 2, 3),
-            tile=50, size=32, margin=8, device="cpu", batch=4,
-        )
-    )  # fmt: skip
-    assert [part.index for part in walk] == [0, 3]
-    assert [part.window for part in walk] == [Window(0, 0, 50, 50), Window(50, 50, 50, 50)]
-    assert model.windows == 1 + 3  # windows start at 0, 16, 32, 48, 64, 68
-    for part in walk:
-        np.testing.assert_array_equal(part.prediction.confidence == 255, ~mask[part.window.slices])
-    resumed = predict_tiles(
-        model, source, grid, lambda tile: mask[tile.slices], (1, 2, 3),
-        tile=50, size=32, margin=8, device="cpu", batch=4, first=1,
-    )  # fmt: skip
-    assert [part.index for part in resumed] == [3]
 
 
 def test_classify_tells_outside_and_never_observed_apart() -> None:

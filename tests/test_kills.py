@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import random
-import shlex
 import signal
 import struct
 import subprocess
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from forked import Running
 from loopback.fault_kinds import Faults
 from loopback.faults import Served, read_access_log, serve_faulty
-from small_site import PIXELS, TILE, Site, download_command, make_site
+from small_site import PIXELS, TILE, Site, download_words, make_site
 
 from eearth.manifest import Manifest
 
@@ -37,6 +37,11 @@ SMALL = f"""
 from eearth.geo.imagery import fetch
 assert hasattr(fetch, "BLOCK")
 fetch.BLOCK = {BLOCK}
+"""
+# What `ulimit -f 100` does.
+LIMITED = """
+from resource import RLIMIT_FSIZE, setrlimit
+setrlimit(RLIMIT_FSIZE, (100 * 1024, 100 * 1024))
 """
 
 
@@ -64,12 +69,13 @@ class Place:
         return sum(line.bytes for line in lines if not self.is_header(line))
 
 
-def command(site: Site, catalog: Path, workspace: Path) -> list[str]:
-    return [*download_command(site, catalog, workspace, SMALL), "--workers", str(WORKERS)]
+def begin(site: Site, catalog: Path, workspace: Path, prelude: str = "") -> Running:
+    return Running(*download_words(site, catalog, workspace), "--workers", str(WORKERS), prelude=SMALL + prelude)
 
 
-def run(site: Site, catalog: Path, workspace: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(site, catalog, workspace), capture_output=True, text=True, check=False, timeout=120)
+def run(site: Site, catalog: Path, workspace: Path, prelude: str = "") -> subprocess.CompletedProcess[str]:
+    with begin(site, catalog, workspace, prelude) as process:
+        return process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -118,19 +124,16 @@ def killed(place: Place, workspace: Path, rng: random.Random) -> bool:
     request = rng.randrange(len(place.calm))
     assembling = workspace / "imagery.partial" / "scratch" / "fetched.json"
     late, delay = rng.random() < 1 / 4, rng.uniform(0, 0.2)
-    with subprocess.Popen(
-        command(place.site, place.catalog, workspace), stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
+    with begin(place.site, place.catalog, workspace) as process:
         while process.poll() is None:
             if assembling.is_file() if late else lines_of(place.log) - begun >= request:
                 time.sleep(delay)
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
-                    process.communicate()
                     return True
             time.sleep(0.005)
-        _, complaint = process.communicate()
-    assert process.returncode == 0, complaint.decode()
+        done = process.wait()
+    assert done.returncode == 0, done.stderr
     return False
 
 
@@ -244,8 +247,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(place: Place, tmp_path: Pat
 
 def test_a_file_that_may_not_grow_is_a_full_disk(place: Place, tmp_path: Path) -> None:
     """Where nothing can be mounted, the limit on a file's size takes the place of a full disk."""
-    shell = f"ulimit -f 100; exec {shlex.join(command(place.site, place.catalog, tmp_path / 'w'))}"
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False, timeout=120)
+    done = run(place.site, place.catalog, tmp_path / "w", LIMITED)
     assert_one_line(done, "the disk is full")
     assert run(place.site, place.catalog, tmp_path / "w").returncode == 0
     assert Manifest.read(tmp_path / "w" / "imagery").digest == place.digest

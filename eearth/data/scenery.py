@@ -1,35 +1,31 @@
-"""The imagery under a product of any region: the workspace's where it covers the region, otherwise fetched."""
+"""Which imagery a product of any region is made from: the workspace's where it covers the region, otherwise fetched."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from rasterio.features import geometry_mask
 
 from eearth.config import provider_tables
 from eearth.data.regions import asked_imagery
-from eearth.errors import ModelError
-from eearth.events import Report, silent
+from eearth.errors import ModelError, NothingFoundError
 from eearth.geo.aoi import Region, parse_crs
 from eearth.geo.cube import CUBE, Cube
-from eearth.geo.grid import Grid, Window
-from eearth.geo.imagery.download import write_cube
+from eearth.geo.grid import Grid
 from eearth.geo.imagery.plan import plan_imagery, snapped_grid
+from eearth.geo.imagery.stream import Fetching
+from eearth.manifest import redacted
 from eearth.settings import DownloadSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-    from shapely.geometry.base import BaseGeometry
-
     from eearth.workspace import Workspace
+
+# Around the point where scenes are looked at before anything else: about a kilometre.
+SPOT_DEGREES = 0.005
 
 
 class RegionSettings(Protocol):
@@ -64,25 +60,17 @@ class Scenery:
     """The imagery under a product.
 
     Attributes:
-        cube: The imagery.
-        grid: The product's grid, on the cube's pixel lattice.
-        first: (row, column) of the product's first pixel in the cube.
-        fetched: The imagery was fetched for this product, because the workspace's does not cover the region.
+        grid: The product's grid, on the imagery's pixel lattice.
+        held: The workspace's imagery, where it covers the product; None where it is fetched for each part.
+        fetching: How it is fetched otherwise.
     """
 
-    cube: Cube
     grid: Grid
-    first: tuple[int, int]
-    fetched: bool
-
-    @property
-    def period(self) -> tuple[datetime, datetime]:
-        """First and last acquisition, UTC without a zone."""
-        first, last = (time.astype("datetime64[s]").item() for time in self.cube.times[[0, -1]])
-        return first, last
+    held: Path | None
+    fetching: Fetching | None
 
     def provenance(self, wish: Wish, *, model: str, encoder: str, window_size: int) -> dict[str, str]:
-        """What a product was made of, for its metadata.
+        """What a product is made of, for its metadata, as far as that is known before it is begun.
 
         Args:
             wish: What the network wanted.
@@ -96,49 +84,51 @@ class Scenery:
             "ENCODER": encoder,
             "BANDS": ",".join(wish.bands),
             "COLLECTION": str(wish.asked.get("collection") or ""),
-            "IMAGERY": hashlib.sha256("\n".join(self.cube.items).encode()).hexdigest(),
-            "ACQUISITIONS": str(len(self.cube.times)),
-            "FIRST_ACQUISITION": str(np.datetime_as_string(self.cube.times[0], unit="s")),
-            "LAST_ACQUISITION": str(np.datetime_as_string(self.cube.times[-1], unit="s")),
             "WINDOW": f"{window_size}",
+            **(_described(Cube.open(self.held)) if self.held else self._asked()),
         }
+
+    def _asked(self) -> dict[str, str]:
+        assert self.fetching is not None  # noqa: S101 - imagery that is not held is fetched
+        request = self.fetching.request
+        return {"CATALOG": redacted(request.catalog), "DATETIME": str(request.datetime)}
+
+
+def _described(cube: Cube) -> dict[str, str]:
+    return {
+        "IMAGERY": hashlib.sha256("\n".join(cube.items).encode()).hexdigest(),
+        "ACQUISITIONS": str(len(cube.times)),
+        "FIRST_ACQUISITION": str(np.datetime_as_string(cube.times[0], unit="s")),
+        "LAST_ACQUISITION": str(np.datetime_as_string(cube.times[-1], unit="s")),
+    }
 
 
 def find_scenery(
-    workspace: Workspace,
-    region: Region,
-    wish: Wish,
-    settings: RegionSettings,
-    *,
-    scratch: Path,
-    report: Report = silent,
+    workspace: Workspace, region: Region, wish: Wish, settings: RegionSettings, *, scratch: Path
 ) -> Scenery:
-    """The workspace's imagery if it covers the region and has the bands, otherwise imagery fetched for this product.
+    """The workspace's imagery if it covers the region and has the bands, otherwise how to fetch it part by part.
 
     Args:
         workspace: Whose imagery is at hand, and whose providers count.
         region: What the product covers.
         wish: What the network wants.
         settings: Where the region lies, and how many assets to read at the same time.
-        scratch: Where fetched imagery goes.
-        report: Receives progress.
+        scratch: Where fetched imagery lies while it is needed.
 
     Raises:
         EearthError: The imagery cannot be had.
     """
-    at_hand = None
-    if workspace.folder("download").is_dir():
-        at_hand = Cube.open(workspace.folder("download") / CUBE)
+    held = workspace.folder("download") / CUBE
+    at_hand = Cube.open(held) if workspace.folder("download").is_dir() else None
+    if at_hand:
         grid = at_hand.grid.over(region.projected(parse_crs(at_hand.grid.crs.to_wkt())).bounds)
         offset = at_hand.grid.offset_of(grid)
         if offset is not None and _covers(at_hand.grid, grid, offset) and set(at_hand.bands) >= set(wish.bands):
-            return Scenery(at_hand, grid, offset, fetched=False)
+            return Scenery(grid, held, None)
     request = _request(workspace, wish, settings)
-    lattice = _grid_to_fetch(region, request, at_hand)
     providers = provider_tables(workspace.root)
-    plan = plan_imagery(region, request, folder=scratch, providers=providers, grid=lattice, report=report)
-    write_cube(plan, scratch / CUBE, scratch=scratch, report=report)
-    return Scenery(Cube.open(scratch / CUBE), plan.grid, (0, 0), fetched=True)
+    grid = _grid_to_fetch(region, request, at_hand) or _first_grid(region, request, providers, scratch)
+    return Scenery(grid, None, Fetching(request, providers, region, scratch / "imagery"))
 
 
 def _covers(outer: Grid, inner: Grid, offset: tuple[int, int]) -> bool:
@@ -161,6 +151,21 @@ def _request(workspace: Workspace, wish: Wish, settings: RegionSettings) -> Down
         raise ModelError(msg) from error
 
 
+def _first_grid(
+    region: Region, request: DownloadSettings, providers: Mapping[str, Mapping[str, Any]], folder: Path
+) -> Grid:
+    """The grid over a region that the scenes at a point of it suggest; those of the whole where none is there."""
+    point = region.geometry.representative_point()
+    spot = Region(point.buffer(SPOT_DEGREES), region.name)
+    try:
+        found = plan_imagery(spot, request, folder=folder, providers=providers).grid
+    except NothingFoundError:
+        return plan_imagery(region, request, folder=folder, providers=providers).grid
+    if request.grid == "snap":
+        return snapped_grid(region, request, found.resolution[0])
+    return found.over(region.projected(parse_crs(found.crs.to_wkt())).bounds)
+
+
 def _grid_to_fetch(region: Region, request: DownloadSettings, at_hand: Cube | None) -> Grid | None:
     """The lattice of the imagery at hand where that is near; otherwise what the request says."""
     if at_hand is None:
@@ -169,17 +174,3 @@ def _grid_to_fetch(region: Region, request: DownloadSettings, at_hand: Cube | No
     if region.projected(crs).intersects(at_hand.grid.footprint) or crs == region.utm():
         return at_hand.grid.over(region.projected(crs).bounds)
     return snapped_grid(region, request, at_hand.grid.resolution[0]) if request.grid == "snap" else None
-
-
-def inside_of(region: Region, grid: Grid) -> Callable[[Window], NDArray[np.bool_]]:
-    """Window of the grid → which of its pixels the region touches; a region smaller than a pixel is that pixel."""
-    shape: BaseGeometry = region.projected(parse_crs(grid.crs.to_wkt()))
-
-    def inside(window: Window) -> NDArray[np.bool_]:
-        part = grid.crop(window)
-        mask: NDArray[np.bool_] = geometry_mask(
-            [shape], out_shape=part.shape, transform=part.transform, all_touched=True, invert=True
-        )
-        return mask
-
-    return inside

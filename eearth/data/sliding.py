@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -15,10 +16,10 @@ from torch.nn import functional as F
 
 from eearth.data.series import Chips, Series, join
 from eearth.geo.grid import Window
-from eearth.geo.lattice import patches
+from eearth.geo.lattice import extent_of, patches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from torch import Tensor
 
@@ -35,6 +36,8 @@ class Sliding(TypedDict):
         batch: Windows evaluated at once.
         bands: Bands by name, in the network's order; None for all.
         dates: Indices of the acquisitions to use; None for all.
+        phase: Of the imagery's first pixel, see `extent_of`; without it, (0, 0).
+        waited: Is told how many seconds the network waited for the windows of a batch.
     """
 
     size: int
@@ -43,11 +46,13 @@ class Sliding(TypedDict):
     batch: int
     bands: NotRequired[Sequence[str] | None]
     dates: NotRequired[NDArray[np.intp] | None]
+    phase: NotRequired[tuple[int, int]]
+    waited: NotRequired[Callable[[float], None]]
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads lattice windows; what of them lies beyond the grid is no observation."""
+    """Reads windows; what of them lies beyond the imagery is no observation."""
 
     source: Series
     bands: Sequence[str] | None
@@ -55,26 +60,28 @@ class _Reader:
 
     def window(self, window: Window) -> Chips:
         """One window as a batch of one."""
-        height, width = self.source.shape
-        rows, cols = min(window.height, height - window.row), min(window.width, width - window.col)
-        cut = Window(window.row, window.col, rows, cols)
+        cut, beyond = _within(window, self.source.shape)
         dates = None if self.dates is None else [self.dates]
         reflectance, valid, day = self.source.chips([cut], dates=dates, bands=self.bands)
-        beyond = (0, window.width - cols, 0, window.height - rows)
         return Chips(F.pad(reflectance, beyond), F.pad(valid, beyond, value=False), day)
 
     def batch(self, patches: Sequence[Patch]) -> tuple[Sequence[Patch], Chips]:
         """Several windows of one size, in one batch."""
         return patches, join([self.window(patch.window) for patch in patches])
 
-    def batches(self, parts: Sequence[Patch], size: int) -> Iterator[tuple[Sequence[Patch], Chips]]:
+    def batches(
+        self, parts: Sequence[Patch], size: int, waited: Callable[[float], None]
+    ) -> Iterator[tuple[Sequence[Patch], Chips]]:
         """All batches in order; the next one is read while the caller works on this one."""
         groups = (parts[first : first + size] for first in range(0, len(parts), size))
         with ThreadPoolExecutor(1) as thread:
             running = (thread.submit(self.batch, group) for group in groups)
             for current, _following in pairwise(chain(running, [None])):
                 if current is not None:
-                    yield current.result()
+                    begun = time.monotonic()
+                    batch = current.result()
+                    waited(time.monotonic() - begun)
+                    yield batch
 
     def observations(self, tile: Window) -> NDArray[np.int32]:
         """(y, x) number of clear observations."""
@@ -84,6 +91,19 @@ class _Reader:
         return counts
 
 
+def _within(window: Window, shape: tuple[int, int]) -> tuple[Window, tuple[int, int, int, int]]:
+    """The part of a window that exists, and how many columns (left, right) and rows (top, bottom) do not."""
+    top, left = max(0, -window.row), max(0, -window.col)
+    bottom = max(0, window.row + window.height - shape[0])
+    right = max(0, window.col + window.width - shape[1])
+    height, width = window.height - top - bottom, window.width - left - right
+    return Window(window.row + top, window.col + left, height, width), (left, right, top, bottom)
+
+
+def _untold(_seconds: float) -> None:
+    """Nobody asks."""
+
+
 def blended(
     network: Callable[[Chips], Tensor],
     source: Series,
@@ -91,7 +111,7 @@ def blended(
     inside: NDArray[np.bool_] | None = None,
     **sliding: Unpack[Sliding],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """What a network gives for one tile, blended from the lattice windows that reach into it.
+    """What a network gives for one tile, blended from the windows that reach into it.
 
     Args:
         network: Chips → (chip, channel, y, x); must stand on the device.
@@ -106,15 +126,16 @@ def blended(
         nowhere True.
     """
     reader = _Reader(source, sliding.get("bands"), sliding.get("dates"))
+    extent = extent_of(source.shape, tile, sliding["margin"], sliding.get("phase", (0, 0)))
     parts = [
         patch
-        for patch in patches(source.shape, tile, size=sliding["size"], margin=sliding["margin"])
+        for patch in patches(extent, tile, size=sliding["size"], margin=sliding["margin"])
         if inside is None or inside[patch.outer][patch.shares > 0].any()
     ]
     device = sliding["device"]
     result = torch.zeros((0, tile.height, tile.width), device=device)
     with torch.inference_mode():
-        for group, chips in reader.batches(parts, sliding["batch"]):
+        for group, chips in reader.batches(parts, sliding["batch"], sliding.get("waited", _untold)):
             given = network(chips.to(device)).float()
             if not len(result):
                 result = result.new_zeros((given.shape[1], tile.height, tile.width))

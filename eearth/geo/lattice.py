@@ -1,8 +1,9 @@
-"""Overlapping windows over a grid of any size, and the weights with which they are blended into one map.
+"""Overlapping windows over a tile of any size, and the weights with which they are blended.
 
-The lattice hangs on the grid alone: which tile is asked for, and how many windows are evaluated at once, changes no
-pixel. Neighbouring windows are blended inside their overlap only, away from the windows' edges, where a convolution
-sees its own padding instead of the ground.
+A tile is looked at together with a margin as wide as the network's reach, so that its pixels see the same ground
+whichever tile they lie in. Windows begin where the pixels' numbers on the ground are multiples of `STEP`: cut anywhere,
+a region is seen alike. Neighbouring windows are blended inside their overlap only, away from the windows' edges, where
+a convolution sees its own padding instead of the ground.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ from eearth.geo.grid import Window
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from eearth.geo.grid import Grid
+
 # The networks halve their input twice: only windows that start on a multiple of this see the ground on the same
 # pooling lattice, and give the same features for the same place.
 STEP = 4
+
+# Lattices begin on a whole or a half pixel of the CRS, but for rounding: halfway between these nothing tips over.
+QUARTER = 0.25
 
 # The blend takes place in the middle of the overlap, over this share of it: a pixel of a window counts only where it is
 # at least (1 − BLEND) · margin away from an edge that has a neighbour. A ramp over the whole overlap, as is common,
@@ -120,7 +126,7 @@ class Patch:
     """One lattice window and what it gives to a tile.
 
     Attributes:
-        window: The pixels that the network sees; may reach beyond the grid by less than `STEP`.
+        window: The pixels that the network sees; may reach beyond the imagery by less than `STEP`.
         inner: (rows, columns) of the window's pixels that lie in the tile.
         outer: (rows, columns) of the tile that those pixels fill.
         shares: (y, x) share of those pixels in the blend.
@@ -138,20 +144,55 @@ def _overlap(first: int, length: int, start: int, stop: int) -> tuple[slice, sli
     return slice(low - first, high - first), slice(low - start, high - start)
 
 
-def patches(shape: tuple[int, int], tile: Window, *, size: int, margin: int) -> Iterator[Patch]:
-    """The lattice windows that count for a pixel of `tile`, row by row.
+def extent_of(shape: tuple[int, int], tile: Window, margin: int, phase: tuple[int, int] = (0, 0)) -> Window:
+    """The pixels that are looked at for a tile: those within the margin that exist, rounded outwards to `STEP`.
 
     Args:
-        shape: (rows, columns) of the grid that the lattice hangs on.
-        tile: The pixels asked for, inside the grid.
+        shape: (rows, columns) of the imagery.
+        tile: The pixels asked for, inside the imagery.
+        margin: See `Axis`.
+        phase: (row, column) of the imagery's first pixel in the numbering whose multiples of `STEP` windows begin on.
+
+    Returns:
+        A window of the imagery; reaches beyond it by less than `STEP`.
+    """
+    row, height = _stretch(tile.row, tile.height, shape[0], margin, phase[0])
+    col, width = _stretch(tile.col, tile.width, shape[1], margin, phase[1])
+    return Window(row, col, height, width)
+
+
+def phase_of(grid: Grid) -> tuple[int, int]:
+    """(row, column) of a grid's first pixel, as the CRS numbers them from its origin, within `STEP`.
+
+    Two grids on one pixel lattice get phases that differ as their first pixels do.
+    """
+    t = grid.transform
+    row, col = (math.floor(place + QUARTER) for place in (t.f / t.e, t.c / t.a))
+    return row % STEP, col % STEP
+
+
+def _stretch(first: int, length: int, end: int, margin: int, phase: int) -> tuple[int, int]:
+    """(first, number) of the pixels along one axis, see `extent_of`."""
+    low = (max(0, first - margin) + phase) // STEP * STEP
+    high = -(-(min(end, first + length + margin) + phase) // STEP) * STEP
+    return low - phase, high - low
+
+
+def patches(extent: Window, tile: Window, *, size: int, margin: int) -> Iterator[Patch]:
+    """The windows that count for a pixel of `tile`, row by row.
+
+    Args:
+        extent: What the windows cover, see `extent_of`.
+        tile: The pixels asked for, inside the extent.
         size: Side of a window in pixels, see `Axis`.
         margin: Half of the overlap in pixels, see `Axis`.
     """
-    down, across = Axis(shape[0], size, margin), Axis(shape[1], size, margin)
-    for i, row_shares in down.reaching(tile.row, tile.row + tile.height):
-        inner_rows, outer_rows = _overlap(down.starts[i], down.span, tile.row, tile.row + tile.height)
-        for j, col_shares in across.reaching(tile.col, tile.col + tile.width):
-            inner_cols, outer_cols = _overlap(across.starts[j], across.span, tile.col, tile.col + tile.width)
+    down, across = Axis(extent.height, size, margin), Axis(extent.width, size, margin)
+    row, col = tile.row - extent.row, tile.col - extent.col
+    for i, row_shares in down.reaching(row, row + tile.height):
+        inner_rows, outer_rows = _overlap(down.starts[i], down.span, row, row + tile.height)
+        for j, col_shares in across.reaching(col, col + tile.width):
+            inner_cols, outer_cols = _overlap(across.starts[j], across.span, col, col + tile.width)
             shares = np.outer(row_shares[inner_rows], col_shares[inner_cols]).astype(np.float32)
-            window = Window(down.starts[i], across.starts[j], down.span, across.span)
+            window = Window(extent.row + down.starts[i], extent.col + across.starts[j], down.span, across.span)
             yield Patch(window, (inner_rows, inner_cols), (outer_rows, outer_cols), shares)

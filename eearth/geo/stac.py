@@ -11,21 +11,23 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pystac
 import pystac_client
 from shapely.geometry import shape
 
-from eearth.errors import SourceError, UsageError
+from eearth.errors import NothingFoundError, SourceError, UsageError
 from eearth.events import Report, silent
 from eearth.geo.antimeridian import unwrapped
-from eearth.geo.aoi import Region
 from eearth.geo.catalog import address_of, innermost_reason, open_catalog, plain_folder
 from eearth.geo.folder import items_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from eearth.geo.aoi import Region
 
 PAGE = 250
 
@@ -49,16 +51,6 @@ class TimeRange:
     def text(self) -> str:
         """RFC 3339 interval, as a STAC API wants it."""
         return f"{_rfc3339(self.start)}/{_rfc3339(self.end)}"
-
-
-@dataclass(frozen=True)
-class Search:
-    """What to look for."""
-
-    catalog: str
-    collection: str | None
-    region: Region
-    time: TimeRange
 
 
 @dataclass(frozen=True)
@@ -119,32 +111,60 @@ def _rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def search(wanted: Search, report: Report = silent) -> Found:
-    """Find scenes.
+class SceneSearch:
+    """A provider's scenes, asked for again and again: what is the same for every region is read once.
 
     Args:
-        wanted: What to look for. A catalog that is a folder without `catalog.json` or `collection.json` is one of dated
-            GeoTIFFs, and its name is that of the collection.
-        report: Receives a warning about files of such a folder that cannot be used.
-
-    Raises:
-        SourceError: The catalog is unreachable or is none, the collection is unknown, or nothing is left.
+        catalog: Address of a STAC API or a static catalog, or a folder: one without `catalog.json` or
+            `collection.json` is one of dated GeoTIFFs, and its name is that of the collection.
+        collection: The collection; None for the only one, or Sentinel-2 L2A.
+        report: Receives a warning about files of a folder that cannot be used.
     """
-    folder = plain_folder(wanted.catalog)
-    if folder is not None:
+
+    def __init__(self, catalog: str, collection: str | None, report: Report = silent) -> None:
+        """Nobody is asked yet."""
+        self._catalog, self._collection, self._report = catalog, collection, report
+
+    def search(self, region: Region, time: TimeRange) -> Found:
+        """Find scenes.
+
+        Raises:
+            NothingFoundError: There is none.
+            SourceError: The catalog is unreachable or is none, or the collection is unknown.
+        """
+        collection, items = self._listed or self._asked(region, time)
+        return _filter(items, collection, region, time)
+
+    @cached_property
+    def _listed(self) -> tuple[str, list[pystac.Item]] | None:
+        """The collection and all its items, of a catalog that cannot be searched."""
+        folder = plain_folder(self._catalog)
+        if folder is None:
+            return None if self._client else _walk(self._opened, self._collection)
         name = folder.resolve().name
-        if wanted.collection not in (None, name):
-            msg = f"expected the collection {wanted.collection!r} in {folder}, found a folder of files: {name}"
+        if self._collection not in (None, name):
+            msg = f"expected the collection {self._collection!r} in {folder}, found a folder of files: {name}"
             raise SourceError(msg)
-        return _filter(items_of(folder, report), name, wanted)
-    catalog = open_catalog(wanted.catalog)
-    if isinstance(catalog, pystac_client.Client) and catalog.conforms_to("ITEM_SEARCH"):
-        collection = wanted.collection or DEFAULT_COLLECTION
+        return name, items_of(folder, self._report)
+
+    @cached_property
+    def _opened(self) -> pystac.Catalog:
+        return open_catalog(self._catalog)
+
+    @cached_property
+    def _client(self) -> tuple[pystac_client.Client, str] | None:
+        """A catalog that can be searched, and the collection in it."""
+        catalog = self._opened
+        if not (isinstance(catalog, pystac_client.Client) and catalog.conforms_to("ITEM_SEARCH")):
+            return None
+        collection = self._collection or DEFAULT_COLLECTION
         _require_collection(catalog, collection)
-        items = _ask(catalog, collection, wanted)
-    else:
-        collection, items = _walk(catalog, wanted.collection)
-    return _filter(items, collection, wanted)
+        return catalog, collection
+
+    def _asked(self, region: Region, time: TimeRange) -> tuple[str, list[pystac.Item]]:
+        assert self._client is not None  # noqa: S101 - what cannot be searched is listed
+        client, collection = self._client
+        return collection, _ask(client, collection, region, time)
 
 
 def _require_collection(client: pystac_client.Client, collection: str) -> None:
@@ -160,14 +180,14 @@ def _require_collection(client: pystac_client.Client, collection: str) -> None:
         raise SourceError(msg)
 
 
-def _ask(client: pystac_client.Client, collection: str, wanted: Search) -> list[pystac.Item]:
+def _ask(client: pystac_client.Client, collection: str, region: Region, time: TimeRange) -> list[pystac.Item]:
     """The items in the region's boxes and the time range; an item that is in two boxes is one item."""
-    boxes = wanted.region.boxes
+    boxes = region.boxes
     items: dict[str, pystac.Item] = {}
     anywhen = None
     try:
         for place in boxes:
-            search = client.search(collections=[collection], bbox=place, datetime=wanted.time.text, limit=PAGE)
+            search = client.search(collections=[collection], bbox=place, datetime=time.text, limit=PAGE)
             items |= {item.id: item for item in search.items()}
         for place in () if items else boxes:
             anywhen = anywhen or next(client.search(collections=[collection], bbox=place, limit=1).items(), None)
@@ -175,15 +195,15 @@ def _ask(client: pystac_client.Client, collection: str, wanted: Search) -> list[
         msg = f"the search at {address_of(client)} failed: {innermost_reason(error)}"
         raise SourceError(msg) from error
     if not items:
-        raise SourceError(_nothing_found(collection, wanted, anywhen))
+        raise NothingFoundError(_nothing_found(collection, region, time, anywhen))
     return list(items.values())
 
 
-def _nothing_found(collection: str, wanted: Search, anywhen: pystac.Item | None) -> str:
+def _nothing_found(collection: str, region: Region, time: TimeRange, anywhen: pystac.Item | None) -> str:
     """Whether there is never anything at this place, or only nothing at this time."""
     if anywhen is None:
         places = " and ".join(
-            f"{west:.3f}..{east:.3f} E, {south:.3f}..{north:.3f} N" for west, south, east, north in wanted.region.boxes
+            f"{west:.3f}..{east:.3f} E, {south:.3f}..{north:.3f} N" for west, south, east, north in region.boxes
         )
         return (
             f"no scenes: {collection} has nothing at {places} at any time; "
@@ -191,7 +211,7 @@ def _nothing_found(collection: str, wanted: Search, anywhen: pystac.Item | None)
         )
     return (
         f"no scenes: {collection} covers the region (for instance by {anywhen.id}) but has none in "
-        f"{wanted.time.text}: give another --datetime"
+        f"{time.text}: give another --datetime"
     )
 
 
@@ -220,13 +240,13 @@ def _choose_collection(collections: Mapping[str, pystac.Collection], wanted: str
     return chosen
 
 
-def _filter(items: Iterable[pystac.Item], collection: str, wanted: Search) -> Found:
+def _filter(items: Iterable[pystac.Item], collection: str, region: Region, time: TimeRange) -> Found:
     kept: list[pystac.Item] = []
     removed: Counter[str] = Counter()
     matched = 0
     for item in items:
         matched += 1
-        reason = _unwanted(item, wanted)
+        reason = _unwanted(item, region, time)
         if reason:
             removed[reason] += 1
         else:
@@ -234,7 +254,7 @@ def _filter(items: Iterable[pystac.Item], collection: str, wanted: Search) -> Fo
     if not kept:
         why = ", ".join(f"{count} by {reason}" for reason, count in removed.items()) or "the collection is empty"
         msg = f"no scenes left of {matched} in {collection}; removed: {why}; {_remedy(removed)}"
-        raise SourceError(msg)
+        raise NothingFoundError(msg)
     kept.sort(key=lambda item: (moment_of(item), item.id))
     return Found(tuple(kept), collection, matched, dict(removed))
 
@@ -247,12 +267,12 @@ def _remedy(removed: Mapping[str, int]) -> str:
     return "choose another --collection"
 
 
-def _unwanted(item: pystac.Item, wanted: Search) -> str | None:
+def _unwanted(item: pystac.Item, region: Region, time: TimeRange) -> str | None:
     """The filter that removes the item; None to keep it."""
-    if item.geometry is None or not _touches(item.geometry, wanted.region):
+    if item.geometry is None or not _touches(item.geometry, region):
         return "place (outside the region)"
-    if not wanted.time.start <= moment_of(item) <= wanted.time.end:
-        return f"time (outside {wanted.time.text})"
+    if not time.start <= moment_of(item) <= time.end:
+        return f"time (outside {time.text})"
     return None
 
 

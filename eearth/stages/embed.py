@@ -5,28 +5,28 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from eearth.data.regions import series_of
-from eearth.data.scenery import Scenery, Wish, find_scenery, inside_of
+from eearth.data.scenery import Scenery, Wish, find_scenery
 from eearth.errors import UsageError
 from eearth.events import Note, Report, Warned, silent
 from eearth.geo.aoi import Region, read_region
-from eearth.geo.lattice import Axis, margin_for
 from eearth.geo.products.features import FILES, FeatureWriter
 from eearth.geo.products.item import Asset, features_asset, write_item
 from eearth.geo.products.pca import draw_pca
+from eearth.geo.products.provenance import processing_fields
 from eearth.geo.products.quantisation import MeasuredInt8
-from eearth.inference.tiles import TileFeatures, encode_tiles, told
+from eearth.inference.cover import cover
+from eearth.inference.mapping import FeatureMapper
+from eearth.inference.walk import Clock, RegionTiles
 from eearth.models.files import ENCODER, LAND_COVER, load_described_encoder
 from eearth.training.loop import choose_device
 from eearth.workspace import Input, Run, Workspace, file_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from eearth.data.sights import Account
     from eearth.geo.products.moments import Moments
     from eearth.manifest import Manifest
-    from eearth.models.encoder import Encoder
     from eearth.settings import EmbedSettings
 
 PICTURE = "pca.png"
@@ -63,21 +63,23 @@ def _run(workspace: Workspace, settings: EmbedSettings, region: Region, path: Pa
             report(Note(text=f"{workspace.folder('embed')} is up to date"))
             return run.finished
         encoder, saved = load_described_encoder(path)
-        Axis(1, settings.window_size, margin_for(encoder.margin))
+        device = choose_device(settings.device)
+        mapper = FeatureMapper(encoder.to(device), device, settings, Clock())
         wish = Wish(encoder.bands, saved.imagery, "pretrain" if saved.kind == "encoder" else "finetune")
-        scenery = find_scenery(workspace, region, wish, settings, scratch=run.scratch, report=report)
+        scenery = find_scenery(workspace, region, wish, settings, scratch=run.scratch)
         tags = scenery.provenance(wish, model=_digest(run), encoder=encoder.name, window_size=settings.window_size)
         writer = FeatureWriter(run.folder, run.scratch, scenery.grid, encoder.features, tags)
-        for tile in _tiles(encoder, scenery, region, settings, writer.done, report):
-            writer.write(tile.index, tile.window, tile.features)
+        tiles = RegionTiles(region, scenery.grid, settings.tile_size)
+        account = cover("features", tiles, scenery, mapper, writer, run.scratch, report)
         moments = writer.moments()
         if not moments.count:
             report(Warned(text="no pixel of the region was ever observed clearly: all features are nodata"))
         coder = MeasuredInt8(moments) if settings.encoding == "int8" else None
         product = writer.finish(settings.format, coder)
         draw_pca(run.folder / PICTURE, writer, moments)
-        _write_item(run.folder, region, scenery, writer, product, coder)
-        records = {"grid": scenery.grid.as_dict(), "provenance": tags, "items": list(scenery.cube.items)}
+        made = processing_fields("Features", tags, account.items)
+        _write_item(run.folder, region, account, writer, product, coder, made)
+        records = {"grid": scenery.grid.as_dict(), "provenance": tags, "items": list(account.items)}
         return run.finish(
             figures=_figures(writer, scenery, moments, coder),
             records=records | ({"int8": coder.records()} if coder else {}),
@@ -109,45 +111,28 @@ def _digest(run: Run) -> str:
     return next(run.inputs[name].digest for name in (*TRAINED, "encoder") if name in run.inputs)
 
 
-def _tiles(  # noqa: PLR0917 - all are needed, none twice
-    encoder: Encoder, scenery: Scenery, region: Region, settings: EmbedSettings, done: int, report: Report
-) -> Iterator[TileFeatures]:
-    """The features, tile by tile, from the first one that is not done."""
-    device = choose_device(settings.device)
-    tiles = encode_tiles(
-        encoder.to(device),
-        series_of(scenery.cube),
-        scenery.grid,
-        inside_of(region, scenery.grid),
-        tile=settings.tile_size,
-        size=settings.window_size,
-        margin=margin_for(encoder.margin),
-        device=device,
-        batch=settings.batch_size,
-        bands=encoder.bands,
-        origin=scenery.first,
-        first=done,
-    )
-    total = len(list(scenery.grid.windows(settings.tile_size)))
-    return told(tiles, "features", total, done, report)
-
-
 def _write_item(  # noqa: PLR0917 - all are needed, none twice
-    folder: Path, region: Region, scenery: Scenery, writer: FeatureWriter, product: Path, coder: MeasuredInt8 | None
+    folder: Path,
+    region: Region,
+    account: Account,
+    writer: FeatureWriter,
+    product: Path,
+    coder: MeasuredInt8 | None,
+    made: dict[str, Any],
 ) -> None:
-    start, end = scenery.period
+    start, end = account.period
     write_item(
         folder / "item.json",
         id=f"{region.name}-features",
-        grid=scenery.grid,
+        grid=writer.grid,
         region=region.geometry,
         start=start,
         end=end,
         assets={
-            "features": features_asset(product, scenery.grid, writer.names, coder.code if coder else None),
+            "features": features_asset(product, writer.grid, writer.names, coder.code if coder else None),
             "preview": Asset(folder / PICTURE, "Principal components of the features", "image/png", ("overview",)),
         },
-        properties={"title": f"Features of {region.name}"},
+        properties={"title": f"Features of {region.name}", **made},
     )
 
 
@@ -183,6 +168,6 @@ def _figures(writer: FeatureWriter, scenery: Scenery, moments: Moments, coder: M
         "grid": f"{scenery.grid.height} x {scenery.grid.width}",
         "features": len(writer.names),
         "pixels with features": moments.count,
-        "imagery": "fetched for this region" if scenery.fetched else "of the workspace",
+        "imagery": "fetched for this region" if scenery.fetching else "of the workspace",
         **(coder.figures() if coder else {}),
     }

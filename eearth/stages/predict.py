@@ -5,38 +5,40 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from eearth.data.regions import series_of
-from eearth.data.scenery import Scenery, Wish, find_scenery, inside_of
+from eearth.data.regions import asked_imagery
+from eearth.data.scenery import Scenery, Wish, find_scenery
 from eearth.errors import UsageError
 from eearth.events import Note, Report, silent
 from eearth.geo.aoi import Region, read_region
 from eearth.geo.labels.legend import LandCoverClass
-from eearth.geo.lattice import Axis, margin_for
-from eearth.geo.products.item import Asset, confidence_asset, landcover_asset, write_item
-from eearth.geo.products.legend import write_qml
+from eearth.geo.products.item import write_item
+from eearth.geo.products.legend import write_qml, write_sld
+from eearth.geo.products.map_item import map_assets
 from eearth.geo.products.preview import draw_map
-from eearth.geo.products.writer import CONFIDENCE, LANDCOVER, LandCoverWriter
+from eearth.geo.products.provenance import ITEM, model_link, processing_fields, source_links
+from eearth.geo.products.writer import LandCoverWriter
 from eearth.geo.raster import count_values
-from eearth.inference.tiles import TilePrediction, predict_tiles, told
+from eearth.inference.cover import cover
+from eearth.inference.mapping import LandCoverMapper
+from eearth.inference.walk import Clock, RegionTiles
 from eearth.models.files import LAND_COVER, load_land_cover
 from eearth.training.loop import choose_device
 from eearth.workspace import Input, Workspace, file_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from eearth.data.sights import Account
     from eearth.manifest import Manifest
-    from eearth.models.segmentation import LandCoverModel
     from eearth.settings import PredictSettings
 
 
 def predict(workspace: Workspace, settings: PredictSettings, report: Report = silent) -> Manifest:
     """Map a region, into `map/`.
 
-    Writes `landcover.tif` and `confidence.tif` (cloud-optimised GeoTIFFs), `landcover.qml`, `item.json` (STAC) and
-    `preview.png`. Where the workspace's imagery does not cover the region, imagery is fetched as that was, or else as
-    the model's was.
+    Writes `landcover.tif` and `confidence.tif` (cloud-optimised GeoTIFFs), `landcover.qml`, `landcover.sld`,
+    `item.json` (STAC) and `preview.png`. Where the workspace's imagery does not cover the region, imagery is fetched as
+    that was, or else as the model's was, tile by tile, and not kept.
 
     Args:
         workspace: Where the model and the imagery are, and where to write.
@@ -61,22 +63,31 @@ def _run(workspace: Workspace, settings: PredictSettings, region: Region, path: 
             report(Note(text=f"{workspace.folder('predict')} is up to date"))
             return run.finished
         model, saved = load_land_cover(path)
-        Axis(1, settings.window_size, margin_for(model.margin))
+        device = choose_device(settings.device)
+        mapper = LandCoverMapper(model.to(device), device, settings, Clock())
         classes = tuple(LandCoverClass(**entry) for entry in saved.classes)
         wish = Wish(model.bands, saved.imagery, "finetune")
-        scenery = find_scenery(workspace, region, wish, settings, scratch=run.scratch, report=report)
+        scenery = find_scenery(workspace, region, wish, settings, scratch=run.scratch)
         digest = (run.inputs.get("finetune") or run.inputs["model"]).digest
         encoder = saved.network["encoder"]["name"]
         tags = scenery.provenance(wish, model=digest, encoder=encoder, window_size=settings.window_size)
         writer = LandCoverWriter(run.folder, run.scratch, scenery.grid, classes, tags)
-        for tile in _tiles(model, scenery, region, settings, writer.done, report):
-            writer.write(tile.index, tile.window, tile.prediction)
+        tiles = RegionTiles(region, scenery.grid, settings.tile_size)
+        account = cover("map", tiles, scenery, mapper, writer, run.scratch, report)
         landcover, _ = writer.finish()
         write_qml(run.folder / "landcover.qml", classes)
+        write_sld(run.folder / "landcover.sld", classes)
         draw_map(run.folder / "preview.png", landcover, classes, title=f"{region.name}: land cover")
-        _write_item(run.folder, region, scenery, classes)
+        made = processing_fields("Land cover", tags, account.items)
+        links = _links(workspace, path, scenery, account)
+        _write_item(run.folder, region, scenery, account, classes, made, links)
         figures = _figures(landcover, scenery, classes)
-        records = {"grid": scenery.grid.as_dict(), "provenance": tags, "items": list(scenery.cube.items)}
+        records = {
+            "grid": scenery.grid.as_dict(),
+            "provenance": tags,
+            "items": list(account.items),
+            "dropped": account.dropped or {},
+        }
         return run.finish(figures=figures, records=records)
 
 
@@ -103,48 +114,34 @@ def _inputs(workspace: Workspace, settings: PredictSettings, path: Path) -> dict
     return inputs | (workspace.given("download") if workspace.folder("download").is_dir() else {})
 
 
-def _tiles(  # noqa: PLR0917 - all are needed, none twice
-    model: LandCoverModel, scenery: Scenery, region: Region, settings: PredictSettings, done: int, report: Report
-) -> Iterator[TilePrediction]:
-    """The map, tile by tile, from the first one that is not done."""
-    device = choose_device(settings.device)
-    tiles = predict_tiles(
-        model.to(device),
-        series_of(scenery.cube),
-        scenery.grid,
-        inside_of(region, scenery.grid),
-        model.classes,
-        temperature=model.temperature,
-        augment=model.augment,
-        tile=settings.tile_size,
-        size=settings.window_size,
-        margin=margin_for(model.margin),
-        device=device,
-        batch=settings.batch_size,
-        bands=model.bands,
-        origin=scenery.first,
-        first=done,
-    )
-    total = len(list(scenery.grid.windows(settings.tile_size)))
-    return told(tiles, "map", total, done, report)
+def _links(workspace: Workspace, path: Path, scenery: Scenery, account: Account) -> list[dict[str, str]]:
+    """To the model, where it is the workspace's own, and to the imagery, where that has addresses."""
+    home = workspace.folder("finetune")
+    own = [model_link(home.name)] if path.parent == home and (home / ITEM).is_file() else []
+    asked = vars(scenery.fetching.request) if scenery.fetching else asked_imagery(workspace)
+    return own + source_links(asked["catalog"], asked["collection"], account.items)
 
 
-def _write_item(folder: Path, region: Region, scenery: Scenery, classes: tuple[LandCoverClass, ...]) -> None:
-    first, last = scenery.period
+def _write_item(  # noqa: PLR0917 - all are needed, none twice
+    folder: Path,
+    region: Region,
+    scenery: Scenery,
+    account: Account,
+    classes: tuple[LandCoverClass, ...],
+    made: dict[str, Any],
+    links: list[dict[str, str]],
+) -> None:
+    first, last = account.period
     write_item(
-        folder / "item.json",
+        folder / ITEM,
         id=f"{region.name}-landcover",
         grid=scenery.grid,
         region=region.geometry,
         start=first,
         end=last,
-        assets={
-            "landcover": landcover_asset(folder / LANDCOVER, scenery.grid, classes),
-            "confidence": confidence_asset(folder / CONFIDENCE, scenery.grid),
-            "preview": Asset(folder / "preview.png", "The map with its legend", "image/png", ("overview",)),
-            "style": Asset(folder / "landcover.qml", "QGIS style", "application/xml", ("metadata",)),
-        },
-        properties={"title": f"Land cover of {region.name}"},
+        assets=map_assets(folder, scenery.grid, classes),
+        properties={"title": f"Land cover of {region.name}", **made},
+        links=links,
     )
 
 
@@ -157,6 +154,7 @@ def _copy_output(folder: Path, settings: PredictSettings, report: Report) -> Non
     shutil.copyfile(folder / "landcover.tif", target)
     shutil.copyfile(folder / "landcover.tif.aux.xml", target.with_name(target.name + ".aux.xml"))
     shutil.copyfile(folder / "landcover.qml", target.with_suffix(".qml"))
+    shutil.copyfile(folder / "landcover.sld", target.with_suffix(".sld"))
     shutil.copyfile(folder / "confidence.tif", target.with_name(f"{target.stem}_confidence.tif"))
     report(Note(text=f"map copied to {target}"))
 
@@ -168,6 +166,6 @@ def _figures(landcover: Path, scenery: Scenery, classes: tuple[LandCoverClass, .
     return {
         "grid": f"{scenery.grid.height} x {scenery.grid.width}",
         "mapped pixels": int(counts[1:].sum()),
-        "imagery": "fetched for this map" if scenery.fetched else "of the workspace",
+        "imagery": "fetched for this map" if scenery.fetching else "of the workspace",
         **shares,
     }

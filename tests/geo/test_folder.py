@@ -21,7 +21,7 @@ from eearth.events import Event, Warned
 from eearth.geo.aoi import Region
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.folder import Name, items_of, name_of
-from eearth.geo.stac import Search, moment_of, parse_time, search
+from eearth.geo.stac import SceneSearch, moment_of, parse_time
 from eearth.settings import DownloadSettings
 from eearth.stages.download import download
 from eearth.workspace import Workspace
@@ -213,7 +213,7 @@ def test_across_180_degrees_the_footprint_is_cut(tmp_path: Path) -> None:
     assert 179.9 < item.bbox[0] < 180
     assert -180 < item.bbox[2] < -179.9
     region = Region(box(-180.0005, -16.98, -179.9995, -16.979), "r")
-    found = search(Search(str(tmp_path), None, region, parse_time("2023")))
+    found = SceneSearch(str(tmp_path), None).search(region, parse_time("2023"))
     assert len(found.items) == 1
 
 
@@ -226,17 +226,17 @@ def test_a_search_in_a_folder(tmp_path: Path) -> None:
         put(site, name)
     put(site, "b_20230815_red.tif", grid=utm_grid(64, 64, left=600_000))
     region = Region(box(15.001, 45.149, 15.002, 45.15), "r")
-    found = search(Search(str(site), None, region, parse_time("2023")))
+    found = SceneSearch(str(site), None).search(region, parse_time("2023"))
     assert [item.id for item in found.items] == ["a_20230815", "a_20230816"]
     assert (found.collection, found.matched) == ("site", 4)
-    assert search(Search(str(site), "site", region, parse_time("2023"))).items[0].id == "a_20230815"
+    assert SceneSearch(str(site), "site").search(region, parse_time("2023")).items[0].id == "a_20230815"
     with pytest.raises(SourceError, match=r"expected the collection 'other' in .*site, found a folder of files: site"):
-        search(Search(str(site), "other", region, parse_time("2023")))
+        SceneSearch(str(site), "other").search(region, parse_time("2023"))
 
 
 def test_a_folder_with_a_collection_is_a_catalog(real_data: Path) -> None:
     region = Region(shape_of(real_data / "slovenia"), "r")
-    assert len(search(Search(str(real_data / "slovenia"), None, region, parse_time("2015"))).items) == 5
+    assert len(SceneSearch(str(real_data / "slovenia"), None).search(region, parse_time("2015")).items) == 5
 
 
 def shape_of(site: Path) -> Any:
@@ -246,13 +246,13 @@ def shape_of(site: Path) -> Any:
 def test_a_real_folder_without_its_catalog_gives_the_same_bands(real_data: Path, tmp_path: Path) -> None:
     """The files of a real catalog, renamed: the same dates, grids and assets come out."""
     region = Region(shape_of(real_data / "slovenia"), "r")
-    told = search(Search(str(real_data / "slovenia"), None, region, parse_time("2015"))).items
+    told = SceneSearch(str(real_data / "slovenia"), None).search(region, parse_time("2015")).items
     for item in told:
         for key, asset in item.assets.items():
             href = asset.get_absolute_href() or ""
             if href.endswith(".tif"):
                 shutil.copy(href, tmp_path / f"{item.datetime:%Y%m%dT%H%M%S}_{key}.tif")
-    found = search(Search(str(tmp_path), None, region, parse_time("2015"))).items
+    found = SceneSearch(str(tmp_path), None).search(region, parse_time("2015")).items
     assert [moment_of(item) for item in found] == [moment_of(item).replace(microsecond=0) for item in told]
     for mine, theirs in zip(found, told, strict=True):
         rasters = {key for key, asset in theirs.assets.items() if asset.href.endswith(".tif")}
@@ -296,7 +296,7 @@ def test_a_folder_without_files_says_what_was_expected(tmp_path: Path) -> None:
     (tmp_path / "20230815_red.nc").write_text("")
     words = r"expected a catalog\.json, or GeoTIFFs with a date such as 20230815 in their names, in .*, found no \.tif"
     with pytest.raises(SourceError, match=words):
-        search(Search(str(tmp_path), None, Region(box(0, 0, 1, 1), "r"), parse_time("2023")))
+        SceneSearch(str(tmp_path), None).search(Region(box(0, 0, 1, 1), "r"), parse_time("2023"))
 
 
 def test_a_download_from_a_folder_has_its_very_pixels(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eearth.errors import UsageError
 from eearth.geo.grid import Window
-from eearth.geo.lattice import BLEND, Axis, margin_for, patches
+from eearth.geo.lattice import BLEND, Axis, extent_of, margin_for, patches
 
 
 @st.composite
@@ -64,21 +64,42 @@ def test_reaching_finds_the_windows_that_count(axis: Axis, data: st.DataObject) 
     assert [index for index, _ in axis.reaching(start, stop)] == naive
 
 
-@given(axes(90), axes(90), st.data())
-def test_patches_cover_any_tile_with_shares_of_the_whole(down: Axis, across: Axis, data: st.DataObject) -> None:
-    shape, size, margin = (down.length, across.length), down.size, down.margin
-    row, col = (data.draw(st.integers(0, side - 1)) for side in shape)
-    height, width = data.draw(st.integers(1, shape[0] - row)), data.draw(st.integers(1, shape[1] - col))
-    tile = Window(row, col, height, width)
-    total = np.zeros((height, width))
-    whole = {patch.window: patch for patch in patches(shape, Window(0, 0, *shape), size=size, margin=margin)}
-    for patch in patches(shape, tile, size=size, margin=margin):
+@st.composite
+def tiles(draw: st.DrawFn, shape: tuple[int, int]) -> Window:
+    row, col = (draw(st.integers(0, side - 1)) for side in shape)
+    return Window(row, col, draw(st.integers(1, shape[0] - row)), draw(st.integers(1, shape[1] - col)))
+
+
+@given(axes(90), st.integers(1, 90), st.integers(1, 90), st.data())
+def test_patches_cover_any_tile_with_shares_that_sum_to_one(
+    axis: Axis, height: int, width: int, data: st.DataObject
+) -> None:
+    tile = data.draw(tiles((height, width)))
+    phase = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    extent = extent_of((height, width), tile, axis.margin, phase)
+    total = np.zeros((tile.height, tile.width))
+    for patch in patches(extent, tile, size=axis.size, margin=axis.margin):
         total[patch.outer] += patch.shares
         rows, cols = patch.inner
-        assert patch.window.row + rows.start == row + patch.outer[0].start
-        assert patch.window.col + cols.start == col + patch.outer[1].start
-        np.testing.assert_array_equal(patch.shares, whole[patch.window].shares[patch.inner])
+        assert patch.window.row + rows.start == tile.row + patch.outer[0].start
+        assert patch.window.col + cols.start == tile.col + patch.outer[1].start
+        assert (patch.window.row + phase[0]) % 4 == (patch.window.col + phase[1]) % 4 == 0
     np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 10), st.data())
+def test_a_tile_is_looked_at_with_its_margin_where_that_exists(
+    height: int, width: int, fours: int, data: st.DataObject
+) -> None:
+    tile, margin = data.draw(tiles((height, width))), 4 * fours
+    phase = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    extent = extent_of((height, width), tile, margin, phase)
+    sides = [(tile.row, tile.height, height, extent.row, extent.height, phase[0]),
+             (tile.col, tile.width, width, extent.col, extent.width, phase[1])]  # fmt: skip
+    for first, length, end, start, span, shift in sides:
+        assert (start + shift) % 4 == span % 4 == 0
+        assert max(0, first - margin) - 4 < start <= max(0, first - margin)
+        assert min(end, first + length + margin) <= start + span < min(end, first + length + margin) + 4
 
 
 @pytest.mark.parametrize(("size", "margin"), [(126, 32), (128, 30), (64, 32), (0, 0), (128, -4)])

@@ -180,9 +180,10 @@ def test_killed_run_is_continued(tmp_path: Path, request: pytest.FixtureRequest)
         child.send_signal(signal.SIGKILL)
     grid, whole = grid_of(700, 900), fields_of(700, 900)
     out = writer(tmp_path, grid)
-    assert seen < out.done <= 63
-    for index, window in list(enumerate(grid.windows(100)))[out.done :]:
-        out.write(index, window, cut(whole, *window.slices))
+    assert seen < out.count <= 63
+    for index, window in enumerate(grid.windows(100)):
+        if not out.is_done(index):
+            out.write(index, window, cut(whole, *window.slices))
     out.finish()
     write_map(tmp_path / "whole", 700, 900)
     for name in ("landcover.tif", "confidence.tif"):
@@ -193,7 +194,7 @@ def test_unfinished_files_of_another_grid_are_refused(tmp_path: Path) -> None:
     writer(tmp_path, grid_of(50, 60))
     with pytest.raises(WorkspaceError, match="on the map's grid"):
         writer(tmp_path, grid_of(60, 50))
-    assert writer(tmp_path, grid_of(50, 60)).done == 0
+    assert writer(tmp_path, grid_of(50, 60)).count == 0
 
 
 FULL = """
@@ -243,7 +244,7 @@ def test_disk_that_fills_up_at_the_end_is_reported_and_the_work_kept(tmp_path: P
             out.finish()
         subprocess.run(["mount", "-o", "remount,size=20m", folder], check=True)
         continued = writer(folder, grid)
-        assert continued.done == 1
+        assert continued.count == 1
         continued.finish()
         np.testing.assert_array_equal(read(folder / "landcover.tif"), noise[0])
     finally:

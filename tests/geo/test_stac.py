@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pystac
 import pytest
@@ -14,7 +14,7 @@ from shapely.geometry import box, shape
 from eearth.errors import SourceError, UsageError
 from eearth.geo import catalog
 from eearth.geo.aoi import Region, read_region
-from eearth.geo.stac import Found, Search, moment_of, parse_time, search
+from eearth.geo.stac import Found, SceneSearch, TimeRange, moment_of, parse_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,17 @@ OCEAN = Region(box(-30, 0, -29.9, 0.1), "ocean")
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "RETRY", catalog.RETRY.new(total=2, backoff_factor=0.01))
     monkeypatch.setattr(catalog, "FIRST_PAUSE_SECONDS", 0.01)
+
+
+class Search(NamedTuple):
+    catalog: str
+    collection: str | None
+    region: Region
+    time: TimeRange
+
+
+def search(wanted: Search) -> Found:
+    return SceneSearch(wanted.catalog, wanted.collection).search(wanted.region, wanted.time)
 
 
 def wanted(catalog: str, region: Region, collection: str | None, when: str) -> Search:

@@ -18,7 +18,7 @@ from shapely.geometry import MultiPolygon, box, mapping
 from eearth.errors import SourceError
 from eearth.geo.aoi import read_region
 from eearth.geo.cube import CUBE, Cube
-from eearth.geo.stac import Search, parse_time, search
+from eearth.geo.stac import SceneSearch, parse_time
 from eearth.settings import DownloadSettings
 from eearth.stages.download import download
 from eearth.workspace import Workspace
@@ -160,7 +160,7 @@ def test_a_search_brings_each_item_of_both_sides_once(
 ) -> None:
     region = read_region(region_file(tmp_path, forms(REGION)[form]))
     address = str(request.getfixturevalue(source))
-    found = search(Search(address, "fiji", region, parse_time("2023")))
+    found = SceneSearch(address, "fiji").search(region, parse_time("2023"))
     assert [entry.id for entry in found.items] == EXPECTED
     assert found.matched == len(EXPECTED) + sum(found.removed.values())
 
@@ -171,10 +171,10 @@ def test_a_box_on_each_side_is_asked_for(items: list[dict[str, Any]], tmp_path: 
     near = box(179.96, -16.9, 180, -16.89) if side < 0 else box(-180, -16.9, -179.96, -16.89)
     region = read_region(region_file(tmp_path))
     with serve_memory([COLLECTION], [item("only-1", near, {}), *items[4:]]) as url:
-        found = search(Search(url, "fiji", region, parse_time("2023")))
+        found = SceneSearch(url, "fiji").search(region, parse_time("2023"))
         assert [entry.id for entry in found.items] == ["only-1"]
         with pytest.raises(SourceError, match=r"for instance by only-1\) but has none in 1999"):
-            search(Search(url, "fiji", region, parse_time("1999")))
+            SceneSearch(url, "fiji").search(region, parse_time("1999"))
 
 
 def test_nothing_on_either_side_names_both(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_nothing_on_either_side_names_both(tmp_path: Path) -> None:
         serve_memory([COLLECTION], []) as url,
         pytest.raises(SourceError, match=r"at 179\.950\.\.180\.000 E, .* and -180\.000\.\.-179\.950 E, .* at any time"),
     ):
-        search(Search(url, "fiji", region, parse_time("2023")))
+        SceneSearch(url, "fiji").search(region, parse_time("2023"))
 
 
 @pytest.mark.parametrize("form", ["cut", "past", "past -180"])

@@ -16,7 +16,7 @@ import numpy as np
 from rasterio.features import geometry_mask
 from shapely.geometry import box
 
-from eearth.errors import SceneError, SourceError
+from eearth.errors import NothingFoundError, SceneError
 from eearth.events import Advanced, Finished, Report, Started, Warned
 from eearth.geo.cube import CHUNK
 from eearth.geo.grid import Window
@@ -107,7 +107,8 @@ def fetch(plan: Plan, store: Store, kept: Iterable[str], report: Report) -> Fetc
         report: Receives progress, and a warning for each scene that is left out.
 
     Raises:
-        SourceError: The provider cannot be reached, or nothing is left to fetch.
+        NothingFoundError: Nothing is left to fetch.
+        SourceError: The provider cannot be reached.
     """
     return _Fetching(plan, store, set(kept), report).run()
 
@@ -152,7 +153,7 @@ class _Fetching:
             looked = self._look_at(self.plan.acquisitions)
             chosen, removed = choose(looked, self.seen, self.plan.settings)
             if not chosen:
-                raise SourceError(_nothing_left(self.plan, removed, self.dropped))
+                raise NothingFoundError(_nothing_left(self.plan, removed, self.dropped))
             before = len(self.dropped)
             whole = self._until_whole(chosen, self.bands)
             if len(self.dropped) == before:

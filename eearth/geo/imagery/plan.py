@@ -21,7 +21,7 @@ from eearth.geo.imagery.choice import Seen
 from eearth.geo.imagery.scenes import Acquisition, Wanted, acquisitions, prepare_scenes, without_duplicates
 from eearth.geo.providers import Encoding, Provider, common_encoding, find_provider
 from eearth.geo.raster import read_header
-from eearth.geo.stac import Found, Search, parse_time, search
+from eearth.geo.stac import Found, SceneSearch, parse_time
 from eearth.settings import DownloadSettings
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def plan_imagery(
     folder: Path,
     providers: Mapping[str, Mapping[str, Any]] | None = None,
     grid: Grid | None = None,
+    searching: SceneSearch | None = None,
     report: Report = silent,
 ) -> Plan:
     """Search, choose the grid, and decide how each scene is read.
@@ -104,10 +105,12 @@ def plan_imagery(
         folder: Where the cube will be written; its disk must hold it.
         providers: The user's own providers by name.
         grid: The grid to use instead of the one that the settings ask for.
+        searching: Where to search, if that was asked before.
         report: Receives notes and warnings.
 
     Raises:
-        SourceError: No scenes, a missing band or mask, an unreachable provider.
+        NothingFoundError: There are no scenes.
+        SourceError: A missing band or mask, an unreachable provider.
         DiskError: The disk is too small.
         UsageError: A resolution that cannot be meant.
     """
@@ -115,7 +118,8 @@ def plan_imagery(
     if grid is None and settings.grid == "snap":  # before anybody is asked
         least = snapped_grid(region, settings, settings.resolution or COARSEST)
         check_disk(folder, least, dates=1, bands=len(settings.bands or (1,)))
-    found = search(Search(settings.catalog, settings.collection, region, time), report)
+    searching = searching or SceneSearch(settings.catalog, settings.collection, report)
+    found = searching.search(region, time)
     provider = find_provider(settings.provider, settings.catalog, found.collection, providers or {})
     bands = settings.bands or provider.bands
     wanted = Wanted(provider, bands, settings.mask_asset, settings.mask_valid)

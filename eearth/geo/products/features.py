@@ -76,9 +76,13 @@ class FeatureWriter:
         self._path = self._rasters.partial(GEOTIFF)
 
     @property
-    def done(self) -> int:
-        """Tiles that need not be computed again: the index of the first one to write."""
-        return self._rasters.done
+    def count(self) -> int:
+        """Finished tiles."""
+        return self._rasters.count
+
+    def is_done(self, index: int) -> bool:
+        """See `TiledRasters.is_done`."""
+        return self._rasters.is_done(index)
 
     def write(self, index: int, window: Window, features: NDArray[np.float32]) -> None:
         """Put one tile, (feature, y, x), into its place; see `TiledRasters.write`."""

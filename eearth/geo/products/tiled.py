@@ -20,11 +20,11 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError  # what rasterio.shutil.copy raises has no public name
-from rasterio.errors import RasterioError
+from rasterio.errors import RasterioError, RasterioIOError
 
 from eearth.errors import DiskError, WorkspaceError
 from eearth.geo.grid import Grid
-from eearth.manifest import write_json
+from eearth.geo.products.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from eearth.geo.grid import Window
 
-PROGRESS = "progress.json"
+FINISHED = "finished-tiles.txt"
 
 # GDAL's default is to keep blocks up to 5 % of the machine's memory. Every block is used once here: few will do.
 CACHE_BYTES = 64 * 2**20
@@ -94,9 +94,6 @@ class TiledRasters:
         layers: The rasters.
         tags: Provenance, kept as metadata of all files.
 
-    Attributes:
-        done: Tiles that need not be computed again: the index of the first one to write.
-
     Raises:
         DiskError: There is no room for the product.
         WorkspaceError: The unfinished files lie on another grid.
@@ -108,20 +105,34 @@ class TiledRasters:
         """Continue, or reserve the whole product's room on the disk and fill it with nodata."""
         self.folder, self.scratch, self.grid = folder, scratch, grid
         self._layers = {layer.name: layer for layer in layers}
-        self._map = hashlib.sha256(json.dumps(dict(tags), sort_keys=True).encode()).hexdigest()
-        with suppress(OSError, ValueError, KeyError):
-            kept = json.loads((scratch / PROGRESS).read_text(encoding="utf-8"))
-            if kept["map"] == self._map:
-                self.done = int(kept["tiles"])
-                self._check()
-                return
-        for layer in layers:
-            create(self.partial(layer.name), layer, grid, tags)
-        self._note(0)
+        with writing(scratch):
+            self._finished = Journal(scratch / FINISHED, _product(layers, tags))
+            if not self._continues():
+                self._finished.remove()  # first: its files are about to be replaced
+                for layer in layers:
+                    create(self.partial(layer.name), layer, grid, tags)
+                self._finished.begin()
+
+    @property
+    def count(self) -> int:
+        """Finished tiles."""
+        return len(self._finished)
+
+    def is_done(self, index: int) -> bool:
+        """Whether a tile is finished and need not be computed again."""
+        return index in self._finished
 
     def partial(self, name: str) -> Path:
         """Where the unfinished file of a layer lies."""
         return self.scratch / f"partial-{name}"
+
+    def _continues(self) -> bool:
+        """Whether an earlier writer's files are there, and whole."""
+        with suppress(RasterioIOError):
+            if self._finished.begun:
+                self._check()
+                return True
+        return False
 
     def _check(self) -> None:
         for path in map(self.partial, self._layers):
@@ -131,17 +142,12 @@ class TiledRasters:
                 msg = f"expected {path} on the map's grid, found another one: remove {self.scratch} and run again"
                 raise WorkspaceError(msg)
 
-    def _note(self, done: int) -> None:
-        self.done = done
-        with writing(self.scratch):
-            write_json(self.scratch / PROGRESS, {"tiles": done, "map": self._map})
-
     def write(self, index: int, window: Window, values: Mapping[str, NDArray[Any]]) -> None:
         """Put one tile into its place; once this returns, a killed process does not lose it.
 
         Args:
-            index: Position of the tile in the walk over the grid; tiles come in rising order, gaps are tiles outside
-                the region.
+            index: Position of the tile in the walk over the grid; tiles come in any order, and some may never come,
+                for they lie outside the region.
             window: The tile's pixels.
             values: Layer → (band, y, x).
 
@@ -150,7 +156,8 @@ class TiledRasters:
         """
         for name, pixels in values.items():
             overwrite(self.partial(name), window, pixels)
-        self._note(index + 1)
+        with writing(self.scratch):
+            self._finished.add(index)
 
     def finish(self) -> None:
         """Write the cloud-optimised files, check them against what was collected, and remove the unfinished ones.
@@ -160,9 +167,15 @@ class TiledRasters:
         """
         for layer in self._layers.values():
             publish(self.partial(layer.name), self.folder, layer, self.grid)
-        (self.scratch / PROGRESS).unlink()  # first: progress without its files could not be continued
+        self._finished.remove()  # first: finished tiles without their files could not be continued
         for path in self.scratch.glob("partial-*"):
             path.unlink()
+
+
+def _product(layers: Sequence[Layer], tags: Mapping[str, str]) -> str:
+    """What tells one product's unfinished files from those of another."""
+    held = [(layer.name, layer.dtype, layer.descriptions) for layer in layers]
+    return hashlib.sha256(json.dumps([held, dict(tags)], sort_keys=True).encode()).hexdigest()
 
 
 def create(path: Path, layer: Layer, grid: Grid, tags: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eearth.geo.products.legend import write_category_names
-from eearth.geo.products.prediction import OUTSIDE, printable, rgb
+from eearth.geo.products.prediction import OUTSIDE, WHOLE, printable, rgb
 from eearth.geo.products.tiled import Layer, TiledRasters
 
 if TYPE_CHECKING:
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 LANDCOVER = "landcover.tif"
 CONFIDENCE = "confidence.tif"
+PROBABILITIES = "probabilities.tif"
+
+# The bands of `confidence.tif`, in their order: name and unit.
+BANDS = {
+    "confidence": "percent",
+    "clear observations": "count",
+    "margin": "percent",
+    "reason": "",
+    "unfamiliarity": "",
+}
 
 # Side of a block in pixels: 512 is the COG driver's own default; a map that fits into one such block gets smaller ones.
 BLOCK = 512
@@ -26,11 +36,11 @@ SMALL_BLOCK = 256
 
 
 class LandCoverWriter:
-    """The two rasters of a map, `landcover.tif` and `confidence.tif`, exactly on a grid.
+    """The rasters of a map, `landcover.tif`, `confidence.tif` and perhaps `probabilities.tif`, exactly on a grid.
 
-    `landcover.tif` holds class codes with a colour table and class names; nodata 0. `confidence.tif` holds two bands,
-    the confidence in percent and the number of clear observations, both as `Prediction` describes them; nodata 255.
-    Overviews show the most frequent class, and the mean of confidence and count.
+    `landcover.tif` holds class codes with a colour table and class names; nodata 0. `confidence.tif` holds the bands
+    `BANDS`, and `probabilities.tif` one band a class, as `Prediction` describes them; nodata 255. Overviews show the
+    most frequent class and reason, and the mean of everything else.
 
     Args:
         folder: See `TiledRasters`.
@@ -38,6 +48,7 @@ class LandCoverWriter:
         grid: The grid of the map.
         classes: The legend.
         tags: See `TiledRasters`.
+        probabilities: Whether those of all classes are kept.
 
     Raises:
         DiskError: There is no room for the map.
@@ -51,17 +62,25 @@ class LandCoverWriter:
         grid: Grid,
         classes: Sequence[MapClass],
         tags: Mapping[str, str],
+        *,
+        probabilities: bool = False,
     ) -> None:
         """Continue, or reserve the whole map's room on the disk and fill it with "outside the region"."""
         block = BLOCK if max(grid.shape) > BLOCK else SMALL_BLOCK
-        layers = (_landcover_layer(classes, block), _confidence_layer(block))
+        layers = [_landcover_layer(classes, block), _confidence_layer(block)]
+        if probabilities:
+            layers.append(_probabilities_layer(classes, block))
         self._rasters = TiledRasters(folder, scratch, grid, layers, tags)
         write_category_names(self._rasters.partial(LANDCOVER), classes)
 
     @property
-    def done(self) -> int:
-        """Tiles that need not be computed again: the index of the first one to write."""
-        return self._rasters.done
+    def count(self) -> int:
+        """Finished tiles."""
+        return self._rasters.count
+
+    def is_done(self, index: int) -> bool:
+        """See `TiledRasters.is_done`."""
+        return self._rasters.is_done(index)
 
     def write(self, index: int, window: Window, prediction: Prediction) -> None:
         """Put one tile into its place; once this returns, a killed process does not lose it.
@@ -74,8 +93,17 @@ class LandCoverWriter:
         Raises:
             DiskError: The tile could not be written.
         """
-        landcover, confidence = prediction.landcover[np.newaxis], [prediction.confidence, prediction.observations]
-        self._rasters.write(index, window, {LANDCOVER: landcover, CONFIDENCE: np.stack(confidence)})
+        known = (
+            prediction.confidence,
+            prediction.observations,
+            prediction.margin,
+            prediction.reason,
+            prediction.unfamiliarity,
+        )
+        values = {LANDCOVER: prediction.landcover[np.newaxis], CONFIDENCE: np.stack(known)}
+        if prediction.probabilities is not None:
+            values[PROBABILITIES] = prediction.probabilities
+        self._rasters.write(index, window, values)
 
     def finish(self) -> tuple[Path, Path]:
         """Write the cloud-optimised files, check them against what was collected, and remove the unfinished ones.
@@ -108,8 +136,21 @@ def _confidence_layer(block: int) -> Layer:
         CONFIDENCE,
         "uint8",
         nodata=OUTSIDE,
-        descriptions=("confidence", "clear observations"),
-        units=("percent", "count"),
+        descriptions=tuple(BANDS),
+        units=tuple(BANDS.values()),
+        block=block,
+        overviews="average",
+    )
+
+
+def _probabilities_layer(classes: Sequence[MapClass], block: int) -> Layer:
+    return Layer(
+        PROBABILITIES,
+        "uint8",
+        nodata=OUTSIDE,
+        descriptions=tuple(printable(entry.name) for entry in classes),
+        scales=(1 / WHOLE,) * len(classes),
+        offsets=(0.0,) * len(classes),
         block=block,
         overviews="average",
     )
