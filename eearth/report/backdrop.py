@@ -49,9 +49,8 @@ def read_backdrop(held: Held, grid: Grid, shape: tuple[int, int], report: Report
     )
     if not ((rows >= 0).any() and (cols >= 0).any()):
         return None
-    median = _median(cube, rows, cols, report)
-    seen: NDArray[np.bool_] = np.isfinite(median).min(axis=-1)
-    return _coloured(median, seen) if seen.any() else None
+    median = median_of(cube, rows, cols, report)
+    return coloured(median, *ends_of(median)) if np.isfinite(median).min(axis=-1).any() else None
 
 
 def _thinned(whole: int, shown: int) -> NDArray[np.int64]:
@@ -66,7 +65,7 @@ def _places(wanted: NDArray[np.float64], there: NDArray[np.float64]) -> NDArray[
     return np.where((places >= 0) & (places < there.size), places, -1)
 
 
-def _median(cube: Cube, rows: NDArray[np.int64], cols: NDArray[np.int64], report: Report) -> NDArray[np.float32]:
+def median_of(cube: Cube, rows: NDArray[np.int64], cols: NDArray[np.int64], report: Report) -> NDArray[np.float32]:
     """(y, x, band) median reflectance of the clear observations, NaN where there is none; read chunk by chunk."""
     bands = [cube.bands.index(name) for name in COLOURS] if set(COLOURS) <= set(cube.bands) else [0]
     median = np.full((rows.size, cols.size, len(bands)), np.nan, dtype=np.float32)
@@ -103,9 +102,16 @@ def _middle(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float6
     return np.where(count > 0, middle, np.nan)
 
 
-def _coloured(median: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """(y, x, 4), all bands stretched alike, so that colours stay natural."""
-    low, high = np.percentile(median[seen], (DARKEST, BRIGHTEST))
+def ends_of(median: NDArray[np.float32]) -> tuple[float, float]:
+    """The reflectances that become black and white, for all bands alike, so that colours stay natural."""
+    seen = median[np.isfinite(median).min(axis=-1)]
+    low, high = np.percentile(seen, (DARKEST, BRIGHTEST)) if seen.size else (0.0, 1.0)
+    return float(low), float(high)
+
+
+def coloured(median: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
+    """(y, x, band) reflectance → (y, x, 4), black at `low` and white at `high`; transparent where nothing was seen."""
+    seen = np.isfinite(median).min(axis=-1)
     share = np.clip((np.nan_to_num(median) - low) / max(high - low, 1e-6), 0, 1)
     colours = np.broadcast_to((255 * share).astype(np.uint8), (*seen.shape, 3))
     return np.dstack([colours, np.where(seen, 255, 0).astype(np.uint8)])

@@ -31,18 +31,18 @@ def class_image(codes: NDArray[np.uint8], colours: Iterable[tuple[int, str]]) ->
     palette = np.zeros((256, 3), dtype=np.uint8)
     for code, colour in colours:
         palette[code] = rgb(colour)
-    return _png(codes, palette, transparent=0)
+    return address("image/png", palette_png(codes, palette, transparent=0))
 
 
-def confidence_image(percent: NDArray[np.uint8]) -> str:
-    """A PNG of percentages 0..100 in the colours of `confidence_colours`, outside the region transparent."""
+def percent_image(percent: NDArray[np.uint8], most: int = 100) -> str:
+    """A PNG of percentages 0..`most` in the colours of `confidence_colours`, outside the region transparent."""
     palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[:101] = [rgb(colour) for colour in confidence_colours(101)]
-    return _png(percent, palette, transparent=OUTSIDE)
+    palette[: most + 1] = [rgb(colour) for colour in confidence_colours(most + 1)]
+    return address("image/png", palette_png(percent, palette, transparent=OUTSIDE))
 
 
 def confidence_colours(count: int) -> list[str]:
-    """So many colours, as "#rrggbb", from no confidence to full: cividis, which colour-blind readers see as others do.
+    """So many colours, as "#rrggbb", from none to the most: cividis, which colour-blind readers see as others do.
 
     Nuñez, Anderton & Renslow 2018, PLoS ONE 13(7): e0199239.
     """
@@ -50,20 +50,32 @@ def confidence_colours(count: int) -> list[str]:
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in shades]
 
 
-def _png(values: NDArray[np.uint8], palette: NDArray[np.uint8], *, transparent: int) -> str:
-    """One byte a pixel, whatever the number of colours, and no filter: easy to read without a library."""
+def palette_png(values: NDArray[np.uint8], palette: NDArray[np.uint8], *, transparent: int, effort: int = 9) -> bytes:
+    """One byte a pixel, whatever the number of colours, and no filter: easy to read without a library.
+
+    Args:
+        values: (y, x).
+        palette: (256, 3) red, green and blue of each value.
+        transparent: The value that shows what lies below.
+        effort: Of the compression, 0..9.
+    """
     image = Image.fromarray(np.ascontiguousarray(values))
     image.putpalette(palette.tobytes())
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", bits=8, transparency=transparent, compress_level=9)
-    return address("image/png", buffer.getvalue())
+    image.save(buffer, format="PNG", bits=8, transparency=transparent, compress_level=effort)
+    return buffer.getvalue()
 
 
 def photograph(picture: NDArray[np.uint8]) -> str:
+    """The data address of a WebP of (y, x, red green blue alpha)."""
+    return address("image/webp", webp(picture))
+
+
+def webp(picture: NDArray[np.uint8]) -> bytes:
     """A WebP of (y, x, red green blue alpha)."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(buffer, format="WEBP", quality=QUALITY, method=4)
-    return address("image/webp", buffer.getvalue())
+    return buffer.getvalue()
 
 
 def address(kind: str, content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A headless Chromium that can reach nothing but files, for tests that look at a page as a reader does."""
+"""A headless Chromium that reaches nothing but files and 127.0.0.1, for tests that look at a page as a reader does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--proxy-server=127.0.0.1:9",
 )
 
