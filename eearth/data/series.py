@@ -184,6 +184,11 @@ class Series:
         return Chips(torch.from_numpy(values), torch.from_numpy(valid), torch.from_numpy(day))
 
 
+def months_of(times: NDArray[np.datetime64]) -> tuple[int, ...]:
+    """Months 1..12 in which any of some times lies, rising."""
+    return tuple(int(month) for month in np.unique(times.astype("datetime64[M]").astype(np.int64) % 12 + 1))
+
+
 def join(parts: Sequence[Chips]) -> Chips:
     """Chips of several series in one batch, filled up to the longest with dates on which nothing is valid."""
     longest = max(part.day.shape[1] for part in parts)

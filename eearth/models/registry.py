@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eearth.errors import ModelError
 from eearth.models.convlstm_unet import ConvLSTMUNet
+from eearth.models.familiarity import Familiarity
 from eearth.models.seasonal_unet import SeasonalUNet
 from eearth.models.segmentation import LandCoverModel
 from eearth.models.temporal_attention_unet import TemporalAttentionUNet
@@ -52,4 +53,6 @@ def build_land_cover(config: Mapping[str, Any]) -> LandCoverModel:
         msg = f"expected the description of a land cover model, found {sorted(config)}"
         raise ModelError(msg)
     shown = {name: config[name] for name in ("temperature", "augment") if name in config}
-    return LandCoverModel(build(**config["encoder"]), config["classes"], **shown)
+    encoder, known = build(**config["encoder"]), config.get("familiarity")
+    familiarity = Familiarity(features=encoder.features, **known) if known else None
+    return LandCoverModel(encoder, config["classes"], **shown, familiarity=familiarity)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from eearth.data.series import Chips
     from eearth.models.encoder import Encoder
+    from eearth.models.familiarity import Familiarity
 
 
 class LandCoverModel(nn.Module):
@@ -24,16 +26,24 @@ class LandCoverModel(nn.Module):
             `eearth.calibration`. The scores are what they are.
         augment: Whether it was examined, and is to map, as the mean over the eight flips and quarter turns of the
             imagery.
+        familiarity: The ground that it was trained on; None where that is not known.
     """
 
     def __init__(
-        self, encoder: Encoder, classes: Sequence[int], temperature: float = 1.0, *, augment: bool = False
+        self,
+        encoder: Encoder,
+        classes: Sequence[int],
+        temperature: float = 1.0,
+        *,
+        augment: bool = False,
+        familiarity: Familiarity | None = None,
     ) -> None:
         """Start from equal scores for all classes."""
         super().__init__()
         self.encoder = encoder
         self.temperature = temperature
         self.augment = augment
+        self.familiarity = familiarity
         self.classes = tuple(int(code) for code in classes)
         self.head = nn.Conv2d(encoder.features, len(self.classes), 1)
         nn.init.zeros_(self.head.weight)
@@ -52,7 +62,8 @@ class LandCoverModel(nn.Module):
     def config(self) -> dict[str, Any]:
         """JSON-ready description that `build_land_cover` makes the same network from."""
         shown = {"temperature": self.temperature, "augment": self.augment}
-        return {"encoder": self.encoder.config(), "classes": list(self.classes), **shown}
+        known = {"familiarity": self.familiarity.config()} if self.familiarity else {}
+        return {"encoder": self.encoder.config(), "classes": list(self.classes), **shown, **known}
 
     def score(self, features: Tensor) -> Tensor:
         """Scores of single pixels, (pixel, feature) → (pixel, class), by the last layer alone."""
@@ -62,3 +73,14 @@ class LandCoverModel(nn.Module):
         """Scores before the softmax, (chip, class, y, x)."""
         scores: Tensor = self.head(self.encoder(chips))
         return scores
+
+    def with_distance(self, chips: Chips) -> tuple[Tensor, Tensor]:
+        """Scores as from `forward`, and how far the pixels are from the ground that the model was trained on.
+
+        Returns:
+            (chip, class, y, x), and (chip, 1, y, x): see `Familiarity`; NaN where that ground is not known.
+        """
+        features: Tensor = self.encoder(chips)
+        if self.familiarity is None:
+            return self.head(features), torch.full_like(features[:, :1], torch.nan)
+        return self.head(features), self.familiarity(features)

@@ -19,7 +19,8 @@ from eearth.geo.antimeridian import CIRCLE
 from eearth.geo.aoi import LONLAT
 from eearth.geo.grid import Grid
 from eearth.geo.products.prediction import OUTSIDE, printable
-from eearth.geo.products.writer import CONFIDENCE, LANDCOVER
+from eearth.geo.products.unfamiliar import unfamiliar_share
+from eearth.geo.products.writer import BANDS, CONFIDENCE, LANDCOVER
 from eearth.geo.sampling.areas import SQUARE_KILOMETRE, PixelAreas
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ COUNTED = 1024
 
 # Steps of the confidence on the page, in percent: finer ones the eye cannot tell apart, and they take more room.
 CONFIDENCE_STEP = 5
+
+# Where the page's colours of the unfamiliarity end: twice as far as nearly all of the training's ground.
+MOST_UNFAMILIAR = 200
 
 # Points of the lattice, on each side, between which longitude and latitude are interpolated: over 100 km of UTM the
 # error is below a metre.
@@ -71,12 +75,17 @@ class Landcover:
         codes: (y, x) uint8, the most frequent class of each cell; 0 = no data.
         confidence: (y, x) uint8 percent in steps of `CONFIDENCE_STEP`, 255 outside the region; None without the file.
         classes: The legend: all of its classes, and codes of the map that it does not name.
+        unfamiliarity: (y, x) uint8 percent in steps of `CONFIDENCE_STEP`, at most `MOST_UNFAMILIAR`, 255 where not
+            known; None where it is known nowhere.
+        unfamiliar: Share of the whole map's pixels that are beyond 100; None as above.
     """
 
     grid: Grid
     codes: NDArray[np.uint8]
     confidence: NDArray[np.uint8] | None
     classes: tuple[Entry, ...]
+    unfamiliarity: NDArray[np.uint8] | None = None
+    unfamiliar: float | None = None
 
     @property
     def pixels(self) -> int:
@@ -106,7 +115,10 @@ def read_landcover(held: Held, max_side: int, report: Report) -> Landcover | Non
     try:
         pixels, km2 = _counted(path, report)
         grid, codes = _thinned(path, max_side)
-        confidence = _confidence(held.path("predict", CONFIDENCE), codes.shape)
+        known = held.path("predict", CONFIDENCE)
+        confidence = None if known is None else _percent(known, "confidence", codes.shape)
+        unfamiliar = None if known is None else unfamiliar_share(known)
+        strange = None if known is None or unfamiliar is None else _percent(known, "unfamiliarity", codes.shape)
     except RasterioError as error:
         msg = f"expected rasters in {path.parent}, found: {error}: run `eearth predict` again"
         raise WorkspaceError(msg) from error
@@ -116,7 +128,7 @@ def read_landcover(held: Held, max_side: int, report: Report) -> Landcover | Non
         Entry(code, *named.get(code, (f"code {code}", UNNAMED_COLOUR)), int(pixels[code]), float(km2[code]))
         for code in codes_shown
     )
-    return Landcover(grid, codes, confidence, classes)
+    return Landcover(grid, codes, confidence, classes, strange, unfamiliar)
 
 
 def _counted(path: Path, report: Report) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -156,12 +168,12 @@ def _legend(held: Held) -> dict[int, tuple[str, str]]:
     }
 
 
-def _confidence(path: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    if path is None:
-        return None
+def _percent(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A band of percentages, thinned out by its mean."""
     with rasterio.open(path) as file:
-        mean = file.read(1, out_shape=shape, resampling=Resampling.average, masked=True)
-    stepped = np.round(mean.filled(0) / CONFIDENCE_STEP) * CONFIDENCE_STEP
+        band = list(BANDS).index(name) + 1
+        mean = file.read(band, out_shape=shape, resampling=Resampling.average, masked=True)
+    stepped = np.minimum(np.round(mean.filled(0) / CONFIDENCE_STEP) * CONFIDENCE_STEP, MOST_UNFAMILIAR)
     shown: NDArray[np.uint8] = np.where(np.ma.getmaskarray(mean), OUTSIDE, stepped).astype(np.uint8)
     return shown
 

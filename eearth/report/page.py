@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from eearth.geo.products.unfamiliar import TOO_MUCH, UNFAMILIAR
 from eearth.report.accuracy import map_accuracy, model_accuracy
 from eearth.report.chain import chain_of, mismatches
 from eearth.report.curves import Reliability, reliability, training_charts
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from eearth.report.landcover import Entry, Landcover
     from eearth.report.sources import Held
 
-LANDCOVER_FILE = "map/landcover.tif"
+LANDCOVER_FILE, CONFIDENCE_FILE = "map/landcover.tif", "map/confidence.tif"
 
 PARTS = (
     ("map-part", "Map"),
@@ -99,6 +100,7 @@ def compose(held: Held, *, title: str | None, max_side: int, report: Report) -> 
     content = {
         "cards": _cards(held, landcover, sample, model),
         "classes": _class_rows(landcover, sample),
+        "unfamiliar": _unfamiliar(landcover),
         "sample": sample,
         "model": model,
         "calibration": _calibration(held),
@@ -110,6 +112,7 @@ def compose(held: Held, *, title: str | None, max_side: int, report: Report) -> 
         "lead": _lead(held, landcover),
         "version": version("eearth"),
         "warnings": mismatches(held),
+        "too_unfamiliar": TOO_MUCH,
         "charts": training_charts(held.rows("finetune", "history.csv")),
         "pretraining": training_charts(held.rows("pretrain", "history.csv")),
         "chain": chain_of(held),
@@ -180,6 +183,13 @@ def _lead(held: Held, landcover: Landcover | None) -> str:
     return (
         f"{made}. {landcover.grid.height} \u00d7 {landcover.grid.width} pixels of {landcover.grid.pixel_metres:.4g} m."
     )
+
+
+def _unfamiliar(landcover: Landcover | None) -> Figure | None:
+    if landcover is None or landcover.unfamiliar is None:
+        return None
+    where = "pixels of unfamiliarity above 100 / those that have one"
+    return Figure(name=UNFAMILIAR, value=landcover.unfamiliar, unit="share", artifact=CONFIDENCE_FILE, field=where)
 
 
 def _class_rows(landcover: Landcover | None, sample: Accuracies | None) -> list[ClassRow]:

@@ -9,8 +9,8 @@ from pyproj import Geod, Transformer
 
 from eearth.geo.aoi import LONLAT
 from eearth.report.backdrop import read_backdrop
-from eearth.report.images import class_image, confidence_colours, confidence_image, photograph
-from eearth.report.landcover import lonlat_lattice
+from eearth.report.images import class_image, confidence_colours, percent_image, photograph
+from eearth.report.landcover import MOST_UNFAMILIAR, lonlat_lattice
 
 if TYPE_CHECKING:
     from eearth.events import Report
@@ -30,7 +30,8 @@ class Viewer:
         classes: Data address of the map's picture.
         imagery: Of the imagery under it; None where the workspace has none.
         confidence: Of the confidence; None where the map has none.
-        ramp: Colours of the confidence from 0 to 100 %, "#rrggbb".
+        unfamiliarity: Of the unfamiliarity; None where the map has none.
+        ramp: Colours of the confidence from 0 to 100 %, and of the unfamiliarity from 0 to its most, "#rrggbb".
         data: For the script, JSON-ready.
         reduced: How many pixels of the map's longer side one of the picture stands for; 1 where all are shown.
     """
@@ -38,6 +39,7 @@ class Viewer:
     classes: str
     imagery: str | None
     confidence: str | None
+    unfamiliarity: str | None
     ramp: list[str]
     data: dict[str, Any]
     reduced: float
@@ -47,17 +49,19 @@ def make_viewer(held: Held, landcover: Landcover, report: Report) -> Viewer:
     """Draw the pictures of the map, its imagery and its confidence, and say where they lie."""
     height, width = landcover.codes.shape
     imagery = read_backdrop(held, landcover.grid, (height, width), report)
-    confidence = landcover.confidence
+    confidence, strange = landcover.confidence, landcover.unfamiliarity
     return Viewer(
         classes=class_image(landcover.codes, [(entry.code, entry.colour) for entry in landcover.classes]),
         imagery=None if imagery is None else photograph(imagery),
-        confidence=None if confidence is None else confidence_image(confidence),
+        confidence=None if confidence is None else percent_image(confidence),
+        unfamiliarity=None if strange is None else percent_image(strange, MOST_UNFAMILIAR),
         ramp=confidence_colours(RAMP),
         data={
             "across": landcover.grid.width,
             "down": landcover.grid.height,
             "metres": _pixel_width(landcover.grid),
             "ramp": confidence_colours(RAMP),
+            "most": {"confidence": 100, "unfamiliarity": MOST_UNFAMILIAR},
             "lonlat": lonlat_lattice(landcover.grid),
             "classes": {entry.code: {"name": entry.name, "colour": entry.colour} for entry in landcover.classes},
         },

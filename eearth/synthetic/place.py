@@ -15,6 +15,7 @@ from shapely.affinity import translate
 from shapely.geometry import Polygon, box
 from shapely.geometry.polygon import orient
 
+from eearth.synthetic.climate import TEMPERATE
 from eearth.synthetic.landscape import PIXEL
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EPSG = 32633
-WEST, NORTH = 540_000.0, 5_160_000.0  # upper left corner, UTM 33N: hills south of Graz
+WEST = 540_000.0  # left edge, UTM 33N
 STRIDE, PLACES = 20_000.0, 10  # metres between the places of neighbouring seeds, and how many places there are
 INSET = 40.0  # metres from the imagery's edge to the region of interest's
 SMALL_BLOCK = 128  # pixels; COG blocks are this or twice this, so that a small image is not padded
@@ -31,10 +32,17 @@ SMALL_BLOCK = 128  # pixels; COG blocks are this or twice this, so that a small 
 
 @dataclass(frozen=True)
 class Place:
-    """Where on Earth the region of `size` x `size` pixels lies; that of another seed lies farther to the east."""
+    """Where on Earth the region of `size` x `size` pixels lies; that of another seed lies farther to the east.
+
+    Attributes:
+        size: Pixels of 10 m along one side.
+        seed: See `eearth.synthetic.region.simulate`.
+        north: UTM metres of the upper edge.
+    """
 
     size: int
     seed: int = 0
+    north: float = TEMPERATE.north
 
     @property
     def west(self) -> float:
@@ -48,11 +56,11 @@ class Place:
 
     def transform(self, pixel: float = PIXEL) -> Affine:
         """(column, row) of a pixel corner → UTM metres."""
-        return Affine(pixel, 0, self.west, 0, -pixel, NORTH)
+        return Affine(pixel, 0, self.west, 0, -pixel, self.north)
 
     def utm(self, shape: Polygon) -> Polygon:
         """A shape in metres from the region's lower left corner, in UTM."""
-        return translate(shape, self.west, NORTH - self.side)
+        return translate(shape, self.west, self.north - self.side)
 
     def lonlat(self, shape: Polygon) -> Polygon:
         """The same shape in degrees, counterclockwise as GeoJSON wants it.

@@ -19,6 +19,7 @@ from eearth.events import Advanced, Finished, Report, Started, silent
 from eearth.synthetic import phenology
 from eearth.synthetic.acquisitions import TRACK, Acquisition, schedule
 from eearth.synthetic.catalog import COLLECTION, TEN_METRES, Scene, encode, write_collection, write_scene
+from eearth.synthetic.climate import TEMPERATE, Climate
 from eearth.synthetic.landscape import CLASSES, Landscape, lay_out
 from eearth.synthetic.place import Place, write_raster
 from eearth.synthetic.reference import survey, write_labels, write_region
@@ -59,7 +60,14 @@ class SimulatedRegion:
 
 
 def simulate(
-    folder: Path, *, size: int = 128, scenes: int = 36, year: int = 2022, seed: int = 0, report: Report = silent
+    folder: Path,
+    *,
+    size: int = 128,
+    scenes: int = 36,
+    year: int = 2022,
+    seed: int = 0,
+    climate: Climate = TEMPERATE,
+    report: Report = silent,
 ) -> SimulatedRegion:
     """Simulate a region and write it below `folder`; the same arguments give the same bytes.
 
@@ -69,6 +77,7 @@ def simulate(
         scenes: Acquisitions in the year, about half of them of an orbit that sees only part of the region.
         year: Calendar year. In 2022, scenes before 25 January come without the offset of baseline 04.00.
         seed: Another landscape in another place; the year changes crops, season and weather only.
+        climate: Of the land; crops and landscape are those of central Europe in any.
         report: Receives one step a scene.
 
     Raises:
@@ -77,8 +86,8 @@ def simulate(
     if size % 2 or not SMALLEST <= size <= LARGEST:
         msg = f"expected an even size of {SMALLEST} to {LARGEST} pixels, found {size}"
         raise UsageError(msg)
-    place, landscape = Place(size, seed), lay_out(size, seed=seed, year=year)
-    world = World.draw(place, landscape, seed=seed, year=year)
+    place, landscape = Place(size, seed, climate.north), lay_out(size, seed=seed, year=year)
+    world = World.draw(place, landscape, climate, seed=seed, year=year)
     items = []
     passes = schedule(scenes, size=size, seed=seed, year=year)
     report(Started(task="simulate", total=scenes, unit="scenes"))
@@ -103,6 +112,7 @@ class World:
     Attributes:
         place: Where the region lies.
         landscape: Its objects.
+        climate: Of the land.
         traits: Their traits.
         texture: (surface, y, x) factors on the shares.
         sky: The year's clouds.
@@ -110,16 +120,18 @@ class World:
 
     place: Place
     landscape: Landscape
+    climate: Climate
     traits: phenology.Traits
     texture: Array
     sky: Sky
 
     @classmethod
-    def draw(cls, place: Place, landscape: Landscape, *, seed: int, year: int) -> World:
+    def draw(cls, place: Place, landscape: Landscape, climate: Climate = TEMPERATE, *, seed: int, year: int) -> World:
         """Draw traits, textures and sky for a landscape."""
         return cls(
             place,
             landscape,
+            climate,
             phenology.draw_traits(len(landscape.classes), seed=seed, year=year),
             phenology.textures(place.size, seed=seed),
             Sky.draw(place.size, seed=seed, year=year),
@@ -127,14 +139,15 @@ class World:
 
     def mixture(self, acquisition: Acquisition) -> Array:
         """(y, x, surface) shares on the day of an acquisition."""
-        shares = phenology.shares(self.landscape.classes, self.traits, acquisition.day)
+        day = self.climate.season(acquisition.day)
+        shares = self.climate.covered(phenology.shares(self.landscape.classes, self.traits, day))
         shares[:, phenology.NAMES.index("soil")] *= acquisition.wetness
         return np.asarray(shares[self.landscape.objects] * np.moveaxis(self.texture, 0, -1))
 
     def ground(self, mixture: Array) -> Array:
         """(y, x, band) reflectance below the atmosphere, blurred by the sensor's optics."""
         colour = self.traits.colour.astype(np.float32)[self.landscape.objects]
-        return _blurred(mixture @ phenology.SPECTRA * colour)
+        return _blurred(mixture @ self.climate.spectra * colour)
 
     def scene(self, acquisition: Acquisition, rng: np.random.Generator) -> Scene:
         """Render one acquisition."""
@@ -143,7 +156,7 @@ class World:
         opacity = self.sky.opacity(acquisition.hours, acquisition.cover)
         cloud, shade = self.sky.overhead(opacity), self.sky.towards_sun(opacity, sun)
         mixture = self.mixture(acquisition)
-        snow = acquisition.snow * _exposed(mixture)
+        snow = (acquisition.snow if self.climate.snowy else 0.0) * _exposed(mixture)
         clear = covered_by_snow(self.ground(mixture), snow)
         sensed = _noisy(rng, through_sky(clear, cloud, shade, haze=acquisition.haze, gain=acquisition.gain))
         roof = mixture[..., phenology.NAMES.index("roof")]

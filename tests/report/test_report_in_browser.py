@@ -176,9 +176,17 @@ def test_confidence_takes_the_place_of_the_classes(page: Chrome) -> None:
     before = pixels(page)
     page.find_element(By.ID, "confidence").click()
     assert (pixels(page) != before).any(axis=-1).mean() > 0.9
-    assert page.find_element(By.ID, "ramp").is_displayed()
+    assert page.find_element(By.ID, "confidence-ramp").is_displayed()
     assert "confidence" in status(page)
-    page.find_element(By.ID, "confidence").click()
+    sure = pixels(page)
+    page.find_element(By.ID, "unfamiliarity").click()
+    assert (pixels(page) != sure).any(axis=-1).mean() > 0.9
+    assert [page.find_element(By.ID, f"{name}-ramp").is_displayed() for name in ("confidence", "unfamiliarity")] == [
+        False,
+        True,
+    ]
+    assert "unfamiliarity" in status(page)
+    page.find_element(By.ID, "unfamiliarity").click()
     np.testing.assert_array_equal(pixels(page), before)
 
 

@@ -83,7 +83,7 @@ def pictures(tree: Any) -> dict[str, Image.Image]:
 def test_every_figure_stands_where_its_source_says(whole: Workspace) -> None:
     figures = listed(whole)["figures"]
     assert {figure["part"] for figure in figures} == {
-        "cards", "classes", "sample", "model", "calibration", "labels", "imagery"
+        "cards", "classes", "unfamiliar", "sample", "model", "calibration", "labels", "imagery"
     }  # fmt: skip
     quoted = [figure for figure in figures if figure["artifact"].endswith(".json")]
     assert len(quoted) > 80
@@ -131,6 +131,13 @@ def test_the_pictures_hold_the_codes_the_confidence_and_the_imagery(whole: Works
     shown = np.asarray(found["confidence-image"]).astype(int)
     assert (abs(shown - confidence)[confidence != 255] <= 2.5).all()
     assert (shown[confidence == 255] == 255).all()
+    with rasterio.open(whole.folder("predict") / "confidence.tif") as file:
+        strange = file.read(5)
+    shown = np.asarray(found["unfamiliarity-image"]).astype(int)
+    assert (abs(shown - np.minimum(strange, 200))[strange != 255] <= 2.5).all()
+    assert (shown[strange == 255] == 255).all()
+    share = f"{100 * (strange[strange < 255] > 100).mean():.1f}"
+    assert f"{share} % of the map is unlike" in " ".join(page_of(whole).split())
     imagery = np.asarray(found["imagery-image"].convert("RGBA"))
     assert imagery[..., :3][:, :25].mean() < imagery[..., :3][:, 35:].mean() / 1.5  # its dark half is dark
 

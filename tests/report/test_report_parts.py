@@ -16,7 +16,7 @@ from scenery import utm_grid
 
 from eearth.events import silent
 from eearth.geo.cube import CUBE, Cube
-from eearth.report.backdrop import _median, _middle, _places, _thinned, read_backdrop
+from eearth.report.backdrop import _middle, _places, _thinned, median_of, read_backdrop
 from eearth.report.confusion import read_confusion
 from eearth.report.curves import BOTTOM, LEFT, RIGHT, TOP, _nice, reliability, training_charts
 from eearth.report.sources import Document, Figure, Held
@@ -58,7 +58,7 @@ def test_the_imagery_lies_where_the_map_does(
         _places(whole[_thinned(whole.size, to)], there)
         for whole, to, there in ((grid.y(), shape[0], cube.grid.y()), (grid.x(), shape[1], cube.grid.x()))
     )
-    found = _median(cube, rows, cols, silent)
+    found = median_of(cube, rows, cols, silent)
     values, valid = np.asarray(cube.reflectance[:]), np.asarray(cube.valid[:])
     for i, j in [(0, 0), (shape[0] // 2, shape[1] // 2), (shape[0] - 1, shape[1] - 1), (shape[0] // 3, 1)]:
         row, col = int((i + 0.5) * size[0] / shape[0]) + top, int((j + 0.5) * size[1] / shape[1]) + left

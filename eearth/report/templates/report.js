@@ -34,7 +34,10 @@
   const start = async () => {
     const facts = JSON.parse($("map-data").textContent);
     const codes = await numbersOf($("classes-image"));
-    const percent = $("confidence-image") && await numbersOf($("confidence-image"));
+    const layers = {};
+    for (const [name, most] of Object.entries(facts.most)) {
+      if ($(`${name}-image`)) layers[name] = { most, ...await numbersOf($(`${name}-image`)) };
+    }
     const imagery = $("imagery-image");
     if (imagery) await imagery.decode();
 
@@ -48,7 +51,7 @@
       return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0; // little-endian, as all present machines are
     };
     const hidden = new Set();
-    let opacity = 0.8, byConfidence = false;
+    let opacity = 0.8, over = null; // the layer in place of the classes
     let scale = 1, left = 0, top = 0; // of the map's upper left corner, in CSS pixels
     let fitting = true;
 
@@ -57,13 +60,13 @@
       for (const [code, entry] of Object.entries(facts.classes)) {
         shown[code] = hidden.has(Number(code)) ? 0 : packed(entry.colour);
       }
-      if (byConfidence) {
+      if (over) {
         const colours = facts.ramp.map(packed);
-        for (let value = 0; value <= 100; value++) ramp[value] = colours[Math.round(value / 100 * (colours.length - 1))];
+        for (let value = 0; value <= over.most; value++) ramp[value] = colours[Math.round(value / over.most * (colours.length - 1))];
       }
       for (let at = 0; at < words.length; at++) {
         const own = shown[codes.values[at]];
-        words[at] = own && byConfidence ? ramp[percent.values[at]] : own;
+        words[at] = own && over ? ramp[over.values[at]] : own;
       }
       sheetPen.putImageData(pixels, 0, 0);
       draw();
@@ -125,9 +128,12 @@
       const across = (x - left) / scale, down = (y - top) / scale;
       if (across < 0 || down < 0 || across >= facts.across || down >= facts.down) return "";
       const row = Math.floor(down / facts.down * codes.height), col = Math.floor(across / facts.across * codes.width);
-      const code = codes.values[row * codes.width + col], sure = percent && percent.values[row * codes.width + col];
+      const code = codes.values[row * codes.width + col];
       const parts = [code === NO_DATA ? "no data" : facts.classes[code].name];
-      if (percent && sure !== OUTSIDE && code !== NO_DATA) parts.push(`confidence ${sure} %`);
+      for (const [name, layer] of Object.entries(layers)) {
+        const value = layer.values[row * codes.width + col];
+        if (value !== OUTSIDE && code !== NO_DATA) parts.push(`${name} ${value} %`);
+      }
       if (facts.lonlat) parts.push(lonlat(across, down));
       return parts.join(" · ");
     };
@@ -207,7 +213,7 @@
     $("zoom-out").addEventListener("click", () => zoom(1 / 1.5));
     $("zoom-fit").addEventListener("click", whole);
 
-    // ---- legend, opacity, confidence
+    // ---- legend, opacity, confidence and unfamiliarity
     const boxes = [...document.querySelectorAll("#legend input")];
     const total = boxes.length;
     const count = () => `${total - hidden.size} of ${total} classes shown.`;
@@ -237,13 +243,16 @@
       $("opacity-text").textContent = `${$("opacity").value} %`;
       draw();
     });
-    if (percent) {
-      $("confidence").checked = false;
-      $("confidence").addEventListener("change", () => {
-        byConfidence = $("confidence").checked;
-        $("ramp").hidden = !byConfidence;
+    for (const name of Object.keys(layers)) {
+      $(name).checked = false;
+      $(name).addEventListener("change", () => {
+        over = $(name).checked ? layers[name] : null;
+        for (const other of Object.keys(layers)) {
+          $(other).checked = over === layers[other];
+          $(`${other}-ramp`).hidden = over !== layers[other];
+        }
         paint();
-        say(byConfidence ? "The map shows the confidence." : "The map shows the classes.");
+        say(`The map shows the ${over ? name : "classes"}.`);
       });
     }
 
