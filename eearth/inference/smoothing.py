@@ -7,10 +7,10 @@ has it (https://e-sensing.github.io/sitsbook/cl_smoothing.html).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +28,8 @@ SHARE = 0.5
 # sits keeps probabilities as multiples of this. A network may be sure beyond any measure: 0 and 1 have no logit.
 LEAST_PROBABILITY = 1e-4
 
-# Pixels whose neighbours are sorted at once: some 20 MB for windows of 9 pixels.
-PIXELS_AT_ONCE = 65_536
+# Pixels whose neighbours are sorted at once: few enough for the processor's cache.
+PIXELS_AT_ONCE = 16_384
 
 
 def smoothing_halo(window: int) -> int:
@@ -61,8 +61,8 @@ def smoothed(
         (class, y, x); right as far as `smoothing_halo` inside the array's edges, where the map goes on beyond them.
     """
     logits = [np.where(seen, _logit(values), -np.inf) for values in probabilities]
-    counts = _around(seen, window, fill=False).sum(axis=(2, 3), dtype=np.int32)
-    taken = np.ceil(SHARE * counts).astype(np.int32)
+    whole = slice(0, seen.shape[0])
+    taken = np.ceil(SHARE * sum(part.astype(np.int32) for part in _around(seen, whole, window, 0))).astype(np.int32)
     result = probabilities.copy()
     for rows in _strips(seen.shape):
         takes = seen[rows] & (taken[rows] > 1)
@@ -74,7 +74,7 @@ def smoothed(
 
 def _logit(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     clipped = np.clip(probabilities, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY, dtype=np.float64)
-    return np.log(clipped / (1 - clipped)).astype(np.float32)
+    return np.asarray(np.log(clipped / (1 - clipped)), dtype=np.float32)
 
 
 def _strips(shape: tuple[int, int]) -> Iterator[slice]:
@@ -84,10 +84,16 @@ def _strips(shape: tuple[int, int]) -> Iterator[slice]:
         yield slice(row, min(row + step, shape[0]))
 
 
-def _around(values: NDArray[np.generic], window: int, fill: float) -> NDArray[np.generic]:
-    """(y, x, window, window): each pixel's neighbourhood, `fill` beyond the edges."""
-    padded = np.pad(values, smoothing_halo(window), constant_values=fill)
-    return sliding_window_view(padded, (window, window))
+def _around(values: NDArray[Any], rows: slice, window: int, fill: float) -> Iterator[NDArray[Any]]:
+    """(y, x) of some rows, for each place in the neighbourhood: what lies there; `fill` beyond the array's edges."""
+    reach, (height, width) = smoothing_halo(window), values.shape
+    padded = np.full((rows.stop - rows.start + 2 * reach, width + 2 * reach), fill, values.dtype)
+    first, stop = max(0, rows.start - reach), min(height, rows.stop + reach)
+    top = first - (rows.start - reach)
+    padded[top : top + stop - first, reach : reach + width] = values[first:stop]
+    for row in range(window):
+        for col in range(window):
+            yield padded[row : row + rows.stop - rows.start, col : col + width].copy()
 
 
 def _posterior(
@@ -97,13 +103,49 @@ def _posterior(
 
     The sums run over one neighbour after the other, so that a pixel's do not depend on where it lies in the array.
     """
-    # Lowest first, so that the pixels that were never observed stay out of the highest ones.
-    highest = np.sort(_around(logits, window, -np.inf)[rows].reshape(*taken.shape, -1), axis=-1)[..., ::-1]
-    most = int(taken.max(initial=0))
-    there = [(index < taken, highest[..., index]) for index in range(most)]
-    mean = sum((np.where(use, value, 0) for use, value in there), np.zeros(taken.shape, np.float32))
+    highest = _highest(list(_around(logits, rows, window, -np.inf)), int(taken.max(initial=0)))
+    there = [(index < taken, values) for index, values in enumerate(highest)]
+    mean = sum((np.where(use, values, 0) for use, values in there), np.zeros(taken.shape, np.float32))
     mean /= np.maximum(taken, 1)
-    spread = sum((np.where(use, value - mean, 0) ** 2 for use, value in there), np.zeros(taken.shape, np.float32))
+    spread = sum((np.where(use, values - mean, 0) ** 2 for use, values in there), np.zeros(taken.shape, np.float32))
     spread /= np.maximum(taken - 1, 1)
     own = np.where(np.isfinite(logits[rows]), logits[rows], 0)
     return np.asarray((spread * own + variance * mean) / (spread + variance), dtype=np.float32)
+
+
+def _highest(values: list[NDArray[np.float32]], most: int) -> list[NDArray[np.float32]]:
+    """For each pixel the highest of its values, in falling order; all pixels at once, in a third of `np.sort`'s time.
+
+    Args:
+        values: Arrays of one shape, one value a pixel each; they are overwritten.
+        most: How many are wanted.
+    """
+    spare = np.empty_like(values[0])
+    for high, low in _exchanges(len(values), most):
+        np.maximum(values[high], values[low], out=spare)
+        np.minimum(values[high], values[low], out=values[low])
+        values[high], spare = spare, values[high]
+    return values[:most]
+
+
+@cache
+def _exchanges(count: int, most: int) -> list[tuple[int, int]]:
+    """Pairs to put in order, one after the other, after which the highest of so many values stand first.
+
+    Batcher's merge exchange (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M), without the pairs that
+    only matter for the lower ones.
+    """
+    top = 1 << max(0, (count - 1).bit_length() - 1)
+    pairs, p = [], top if count > 1 else 0
+    while p:
+        q, r, d = top, 0, p
+        while d:
+            pairs += [(i, i + d) for i in range(count - d) if i & p == r]
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
+    wanted, kept = set(range(most)), []
+    for pair in reversed(pairs):
+        if wanted & {*pair}:
+            wanted |= {*pair}
+            kept.append(pair)
+    return kept[::-1]
