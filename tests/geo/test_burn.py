@@ -21,6 +21,7 @@ from eearth.geo.grid import Grid
 from eearth.geo.labels import overlaps, strips
 from eearth.geo.labels.burn import Burnt, Rules, burn
 from eearth.geo.labels.coverage import least_share
+from eearth.geo.labels.file import read_labels
 from eearth.geo.labels.overlaps import Policy, write_conflicts
 
 if TYPE_CHECKING:
@@ -230,6 +231,15 @@ def test_what_leaves_one_class_says_what_to_change() -> None:
         burnt([box(0, 0, 9, 9), box(2, 2, 4, 4)], ["a", "b"], "drop")
     with pytest.raises(LabelError, match=r"found only `a`: label more of the region$"):
         burnt([box(0, 0, 9, 9), box(40, 40, 41, 41)], ["a", "b"], coverage="touched")
+
+
+def test_a_filter_that_leaves_one_class_is_named(tmp_path: Path) -> None:
+    table = gpd.GeoDataFrame({"class": ["a", "b"]}, geometry=[box(0, 0, 9, 9), box(10, 0, 19, 9)], crs=32633)
+    table.to_file(tmp_path / "l.gpkg")
+    labels = read_labels(tmp_path / "l.gpkg", where="class = 'a'")
+    grid = Grid(CRS.from_epsg(32633), Affine(1, 0, 0, 0, -1, 20), 20, 20)
+    with pytest.raises(LabelError, match=r"only `a`: run again with a --where that keeps more than `class = 'a'`, or"):
+        burn(labels, grid, Rules(least=None, inner_buffer=0, overlap="last"))
 
 
 def test_strips_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:

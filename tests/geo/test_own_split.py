@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from shapely.geometry import box
 
 from eearth.errors import LabelError
-from eearth.events import Event, Note
+from eearth.events import Event, Note, Warned
 from eearth.geo.grid import Grid
 from eearth.geo.splits.guarantee import check_guarantee, guarantee_of
 from eearth.geo.splits.own import WORDS, read_parts, split_as_given
@@ -76,9 +76,26 @@ def test_a_planted_leak_is_refused_and_named(tmp_path: Path) -> None:
     assert "\n" not in said
     assert "expected parts more than 30 m apart in the column `use`, found 8 pixels nearer" in said
     assert "the nearest 30 m" in said
-    assert re.search(r"feature 3 \(train\) at 15\.00\d+, 45\.15\d+, 30 m from feature 4 \(test\)", said)
+    place = r"longitude 15\.00\d+, latitude 45\.15\d+"
+    assert re.search(rf"30 m: feature 3 \(train\) at {place} from feature 4 \(test\);", said)
     assert said.endswith("--drop-near to drop these pixels, or with --buffer 29 to allow them")
     assert split(labels, features, parts, buffer=29).min_distance_m == 30
+
+
+def test_the_example_is_the_nearest_pair(tmp_path: Path) -> None:
+    """Not the first that is too near."""
+    labels, features = squares([0, 10, 30, 39], ["train", "test", "train", "validation"], tmp_path / "l.gpkg")
+    parts = read_parts(tmp_path / "l.gpkg", "use", None, features)
+    with pytest.raises(LabelError, match=r"the nearest 20 m: feature 3 \(train\) at .* from feature 4 \(validation\)"):
+        split(labels, features, parts)
+
+
+def test_classes_that_a_part_lacks_are_named(tmp_path: Path) -> None:
+    labels, features = squares([0, 26, 39], ["train", "train", "test"], tmp_path / "l.gpkg")
+    heard: list[Event] = []
+    parts = read_parts(tmp_path / "l.gpkg", "use", None, features)
+    split(labels, features, parts, names={1: "oats", 2: "maize, silage"}, report=heard.append)
+    assert 'the test part has no pixel of "maize, silage"' in [e.text for e in heard if isinstance(e, Warned)]
 
 
 def test_near_pixels_are_dropped_when_asked(tmp_path: Path) -> None:

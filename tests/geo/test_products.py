@@ -3,7 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -19,6 +19,7 @@ from rio_cogeo import cog_validate
 from eearth.errors import DiskError, WorkspaceError
 from eearth.geo.grid import Grid
 from eearth.geo.products.legend import write_qml
+from eearth.geo.products.overviews import halved
 from eearth.geo.products.prediction import Prediction, printable
 from eearth.geo.products.preview import draw_map
 from eearth.geo.products.writer import LandCoverWriter
@@ -41,6 +42,7 @@ CLASSES = (
     Legend(4, "Forêt", "#006400"),
     Legend(200, "水\tbody\x07", "#0064c8"),
 )
+BANDS_OF_A_TILE = ("landcover", "confidence", "observations", "margin", "reason", "unfamiliarity")
 TAGS = {"EEARTH_VERSION": "0.1.0", "EEARTH_MODEL": "ab12"}
 
 
@@ -58,11 +60,15 @@ def fields_of(height: int, width: int, seed: int = 0) -> Prediction:
     for values, outside in ((codes, 0), (confidence, 255), (counts, 255)):
         values[:5] = 0
         values[:, :5] = outside
-    return Prediction(codes, confidence, counts)
+    margin = np.where(confidence <= 100, confidence // 2, confidence).astype(np.uint8)
+    reason = rng.choice([0, 3], codes.shape).astype(np.uint8)
+    reason[:5], reason[:, :5] = 2, 1
+    strange = rng.integers(0, 101, (height, width)).astype(np.uint8)
+    return Prediction(codes, confidence, counts, margin, reason, strange)
 
 
 def cut(whole: Prediction, rows: slice, cols: slice) -> Prediction:
-    return Prediction(whole.landcover[rows, cols], whole.confidence[rows, cols], whole.observations[rows, cols])
+    return Prediction(*(getattr(whole, name)[rows, cols] for name in BANDS_OF_A_TILE))
 
 
 def writer(folder: Path, grid: Grid) -> LandCoverWriter:
@@ -100,7 +106,6 @@ def test_maps_are_valid_cogs_on_the_grid(tmp_path: Path, height: int, width: int
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "confidence.tif", "landcover.tif", "landcover.tif.aux.xml", "scratch",
     ]  # fmt: skip
-    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_legend_is_in_the_map(tmp_path: Path) -> None:
@@ -112,8 +117,8 @@ def test_legend_is_in_the_map(tmp_path: Path) -> None:
     assert (colours[1], colours[4], colours[200]) == ((255, 136, 0, 255), (0, 100, 0, 255), (0, 100, 200, 255))
     assert (tags["CLASS_1"], tags["CLASS_4"], tags["CLASS_200"]) == ('Maize & "corn" <$x$>', "Forêt", "水 body")
     with rasterio.open(tmp_path / "confidence.tif") as file:
-        assert file.descriptions == ("confidence", "clear observations")
-        assert file.units == ("percent", "count")
+        assert file.descriptions == ("confidence", "clear observations", "margin", "reason", "unfamiliarity")
+        assert file.units == ("percent", "count", "percent", None, None)
 
 
 def test_gdal_reads_the_class_names(tmp_path: Path) -> None:
@@ -129,7 +134,7 @@ def test_overviews_show_the_most_frequent_class_and_the_mean(tmp_path: Path) -> 
     codes = np.tile(np.array([[1, 200], [200, 200]], np.uint8), (550, 300))
     percent = np.tile(np.array([[90, 70], [60, 100]], np.uint8), (550, 300))
     percent[:, :2] = [255, 50]  # a mean that takes "outside" for a number would be 152
-    out.write(0, grid.window, Prediction(codes, percent, percent))
+    out.write(0, grid.window, Prediction(codes, *5 * [percent]))
     out.finish()
     with rasterio.open(tmp_path / "landcover.tif") as file:
         assert file.overviews(1) == [2, 4]
@@ -157,6 +162,60 @@ def test_tiles_never_written_are_outside_the_region(tmp_path: Path) -> None:
     expected[:] = 255
     expected[window.slices] = whole.confidence[window.slices]
     np.testing.assert_array_equal(read(tmp_path / "confidence.tif"), expected)
+
+
+def test_tiles_come_in_any_order_and_reasons_have_overviews_of_their_own(tmp_path: Path) -> None:
+    grid, out = grid_of(600, 600), writer(tmp_path, grid_of(600, 600))
+    codes = np.tile(np.array([[1, 200], [200, 200]], np.uint8), (300, 300))
+    reason = np.tile(np.array([[0, 3], [3, 2]], np.uint8), (300, 300))
+    percent = np.full_like(codes, 60)
+    whole = Prediction(codes, percent, percent, percent, reason, percent)
+    windows = list(enumerate(grid.windows(256)))
+    for index, window in windows[:0:-1]:
+        out.write(index, window, cut(whole, *window.slices))
+    again = writer(tmp_path, grid)
+    assert [index for index, _ in windows if not again.is_done(index)] == [0]
+    assert again.count == len(windows) - 1
+    again.finish()
+    with rasterio.open(tmp_path / "confidence.tif", overview_level=0) as file:
+        shown = file.read(4)
+        assert file.read(1).max() == 255
+    assert np.unique(shown[128:]).tolist() == [3]
+    assert np.unique(shown[:128, :128]).tolist() == [1]  # the tile that never came
+
+
+def test_probabilities_have_a_band_for_each_class(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    grid, whole = grid_of(300, 280), fields_of(300, 280)
+    out = LandCoverWriter(tmp_path, tmp_path / "scratch", grid, CLASSES, TAGS, probabilities=True)
+    shares = np.random.default_rng(0).integers(0, 251, (3, 300, 280)).astype(np.uint8)
+    out.write(0, grid.window, replace(whole, probabilities=shares))
+    out.finish()
+    assert cog_validate(tmp_path / "probabilities.tif", strict=True) == (True, [], [])
+    with rasterio.open(tmp_path / "probabilities.tif") as file:
+        np.testing.assert_array_equal(file.read(), shares)
+        assert file.descriptions == tuple(printable(entry.name) for entry in CLASSES)
+        assert (file.nodata, file.scales) == (255, (1 / 250,) * 3)
+
+
+def test_a_generalised_map_is_shown_and_its_changes_named(tmp_path: Path) -> None:
+    grid, whole, out = grid_of(700, 600), fields_of(700, 600), writer(tmp_path, grid_of(700, 600))
+    out.write(0, grid.window, whole)
+    other = tmp_path / "scratch" / "other.tif"
+    rasterio.shutil.copy(out.collected, other)
+    codes = whole.landcover.copy()
+    codes[20:40, 20:40] = 4
+    with rasterio.open(other, "r+") as file:
+        file.write(codes, 1)
+    for _ in range(2):  # killed after the first time, say
+        out.finish(other)
+        np.testing.assert_array_equal(read(tmp_path / "landcover.tif"), codes)
+        expected = np.where(codes != whole.landcover, 4, whole.reason)
+        np.testing.assert_array_equal(read(tmp_path / "confidence.tif", 4), expected)
+    with rasterio.open(tmp_path / "landcover.tif") as file:
+        assert file.colormap(1)[4] == (0, 100, 0, 255)
+        np.testing.assert_array_equal(file.read(1, out_shape=(350, 300)), halved(codes, "mode", 0))
+    assert (tmp_path / "landcover.tif.aux.xml").exists()
 
 
 KILLED = """
@@ -205,7 +264,7 @@ sys.path.insert(0, {tests!r})
 from test_products import Prediction, grid_of, writer
 from eearth.errors import DiskError
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-noise = np.random.default_rng(0).integers(0, 255, (3, 1024, 1024)).astype(np.uint8)
+noise = np.random.default_rng(0).integers(0, 255, (6, 1024, 1024)).astype(np.uint8)
 at = "create"
 try:
     out = writer(Path({folder!r}), grid_of(1024, 1024))
@@ -220,7 +279,7 @@ except DiskError as error:
 
 @pytest.mark.parametrize(
     ("limit", "place"),
-    [(500_000, "create could not write {}/scratch"), (2_300_000, "finish could not write {}/scratch/confidence.tif")],
+    [(500_000, "create could not write {}/scratch"), (5_500_000, "finish could not write {}/scratch/confidence.tif")],
 )
 def test_full_disk_is_reported(tmp_path: Path, request: pytest.FixtureRequest, limit: int, place: str) -> None:
     code = FULL.format(tests=str(request.path.parent), folder=str(tmp_path), limit=limit)
@@ -232,17 +291,17 @@ def test_disk_that_fills_up_at_the_end_is_reported_and_the_work_kept(tmp_path: P
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4500k", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=7500k", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("a small file system can only be mounted by root")
     try:
         grid, out = grid_of(1024, 1024), writer(folder, grid_of(1024, 1024))
-        noise = np.random.default_rng(0).integers(0, 255, (3, 1024, 1024)).astype(np.uint8)
+        noise = np.random.default_rng(0).integers(0, 255, (6, 1024, 1024)).astype(np.uint8)
         out.write(0, grid.window, Prediction(*noise))
-        with pytest.raises(DiskError, match=r"could not write .*landcover\.tif .* 1 MB are free there: make room"):
+        with pytest.raises(DiskError, match=r"could not write .*\.tif .* MB are free there: make room"):
             out.finish()
-        subprocess.run(["mount", "-o", "remount,size=20m", folder], check=True)
+        subprocess.run(["mount", "-o", "remount,size=40m", folder], check=True)
         continued = writer(folder, grid)
         assert continued.count == 1
         continued.finish()

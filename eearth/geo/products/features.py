@@ -10,8 +10,10 @@ import rasterio
 
 from eearth.geo.products.feature_store import CHUNK, create_store
 from eearth.geo.products.moments import Moments
+from eearth.geo.products.publish import publish
 from eearth.geo.products.quantisation import NODATA
-from eearth.geo.products.tiled import CACHE_BYTES, Layer, TiledRasters, create, overwrite, publish
+from eearth.geo.products.tiled import TiledRasters
+from eearth.geo.products.unfinished import CACHE_BYTES, Layer, create, overwrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,7 +70,7 @@ class FeatureWriter:
             nodata=float("nan"),
             descriptions=self.names,
             block=BLOCK,
-            overviews="average",
+            overviews=("mean",),
             interleave="pixel",
             predictor=True,
         )
@@ -114,7 +116,7 @@ class FeatureWriter:
         if kind == "zarr":
             self._write_store(coder)
         elif coder is None:
-            publish(self._path, self.folder, self._layer, self.grid)
+            publish(self._path, self._path, self.folder, self._layer, self.grid)
         else:
             self._write_numbers(coder)
         return self.folder / FILES[kind]
@@ -126,7 +128,7 @@ class FeatureWriter:
         create(path, layer, self.grid, self.tags)
         for window, features in self.parts():
             overwrite(path, window, coder.encode(features))
-        publish(path, self.folder, layer, self.grid)
+        publish(path, path, self.folder, layer, self.grid)
         path.unlink()
 
     def _write_store(self, coder: MeasuredInt8 | None) -> None:

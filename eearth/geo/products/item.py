@@ -14,7 +14,7 @@ from shapely.geometry import mapping
 
 from eearth.geo.antimeridian import boxes_of, unwrapped
 from eearth.geo.grid import projection_fields
-from eearth.geo.products.prediction import OUTSIDE
+from eearth.geo.products.bands import bands_of
 from eearth.geo.products.quantisation import NODATA
 from eearth.manifest import file_digest, write_json
 
@@ -37,12 +37,17 @@ EXTENSIONS = (
     "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
     "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    "https://stac-extensions.github.io/processing/v1.1.0/schema.json",
 )
+
+# What a band says in the words of the raster extension before STAC 1.1, without the prefix of today.
+OLDER = ("data_type", "nodata", "unit", "raster:scale", "raster:offset", "classification:classes")
 
 # Multihash prefix of a sha256 digest: code 0x12, length 0x20 (https://github.com/multiformats/multihash).
 MULTIHASH_SHA256 = "1220"
 
 NO_DATA = "no_data"
+NO_DATA_CLASS = {"value": 0, "name": NO_DATA, "title": "no data", "nodata": True}
 
 # Decimals of longitude and latitude: a centimetre on the ground.
 DEGREE_DECIMALS = 7
@@ -58,6 +63,7 @@ class Asset:
         media_type: Such as "image/png".
         roles: STAC asset roles, such as ("data",).
         fields: Further STAC fields.
+        edited: People are to fill it in, so that its size and checksum will not last.
     """
 
     path: Path
@@ -65,6 +71,7 @@ class Asset:
     media_type: str
     roles: tuple[str, ...]
     fields: Mapping[str, Any] = field(default_factory=dict)
+    edited: bool = False
 
     def as_dict(self, folder: Path) -> dict[str, Any]:
         """The asset of an item that lies in `folder`."""
@@ -73,7 +80,7 @@ class Asset:
             "title": self.title,
             "type": self.media_type,
             "roles": list(self.roles),
-            **_file_facts(self.path),
+            **({} if self.edited else _file_facts(self.path)),
             **self.fields,
         }
 
@@ -87,25 +94,29 @@ def _file_facts(path: Path) -> dict[str, Any]:
 
 def landcover_asset(path: Path, grid: Grid, classes: Sequence[MapClass]) -> Asset:
     """The class map, as `LandCoverWriter` leaves it, with its legend."""
-    legend = [{"value": 0, "name": NO_DATA, "title": "no data", "nodata": True}]
-    names = _identifiers(classes)
-    legend += [
-        {"value": entry.code, "name": name, "title": entry.name, "color_hint": entry.colour.removeprefix("#").upper()}
-        for entry, name in zip(classes, names, strict=True)
-    ]
     bands = [_band("landcover", "Land cover class", nodata=0)]
-    fields = _bands(bands, grid) | {"classification:classes": legend}
+    fields = _bands(bands, grid) | {"classification:classes": [NO_DATA_CLASS, *legend_fields(classes)]}
     return Asset(path, "Land cover", COG, ("data",), fields)
 
 
-def confidence_asset(path: Path, grid: Grid) -> Asset:
-    """Confidence and number of observations, as `LandCoverWriter` leaves them."""
-    bands = [
-        _band("confidence", "Probability of the mapped class; 0: never observed", nodata=OUTSIDE, unit="percent"),
-        _band("observations", "Number of clear observations; 0: never observed", nodata=OUTSIDE, unit="count"),
+def legend_fields(classes: Sequence[MapClass]) -> list[dict[str, Any]]:
+    """The legend in the words of the classification extension."""
+    return [
+        {"value": entry.code, "name": name, "title": entry.name, "color_hint": entry.colour.removeprefix("#").upper()}
+        for entry, name in zip(classes, _identifiers(classes), strict=True)
     ]
-    title = "Confidence and number of clear observations"
-    return Asset(path, title, COG, ("metadata", "confidence"), _bands(bands, grid))
+
+
+def confidence_asset(path: Path, grid: Grid) -> Asset:
+    """What is known of each pixel beside its class, as `LandCoverWriter` leaves it."""
+    title = "Confidence, number of clear observations, and what else is known of each pixel"
+    return Asset(path, title, COG, ("metadata", "confidence"), _bands(bands_of(path), grid))
+
+
+def probabilities_asset(path: Path, grid: Grid) -> Asset:
+    """The probability of each class, one band a class, as `LandCoverWriter` leaves them."""
+    bands = [band | {"description": f"Probability of {band['name']}"} for band in bands_of(path)]
+    return Asset(path, "Probability of each class", COG, ("data", "probability"), _bands(bands, grid))
 
 
 def features_asset(path: Path, grid: Grid, names: Sequence[str], code: Int8 | None) -> Asset:
@@ -125,8 +136,7 @@ def _band(name: str, description: str, **fields: Any) -> dict[str, Any]:
 def _bands(bands: Sequence[dict[str, Any]], grid: Grid) -> dict[str, Any]:
     """Bands in the words of STAC 1.1, and of the raster extension before it, which more programs read."""
     placed = {"sampling": "area", "spatial_resolution": round(grid.pixel_metres, 6)}
-    shared = ("data_type", "nodata", "unit", "raster:scale", "raster:offset")
-    older = [{key.removeprefix("raster:"): band[key] for key in shared if key in band} | placed for band in bands]
+    older = [{key.removeprefix("raster:"): band[key] for key in OLDER if key in band} | placed for band in bands]
     return {"bands": list(bands), "raster:bands": older}
 
 
@@ -152,18 +162,61 @@ def write_item(
     end: datetime,
     assets: Mapping[str, Asset],
     properties: Mapping[str, Any],
+    links: Sequence[Mapping[str, str]] = (),
+) -> None:
+    """Write a product as a STAC 1.1 Item, see `write_any_item`.
+
+    Args:
+        path: See `write_any_item`.
+        id: See `write_any_item`.
+        grid: The map's grid.
+        region: The mapped region.
+        start: First acquisition.
+        end: Last acquisition.
+        assets: Key → file.
+        properties: Further item properties.
+        links: See `write_any_item`.
+    """
+    placed = {"gsd": round(grid.pixel_metres, 6), **projection_fields(grid)}
+    write_any_item(
+        path,
+        id=id,
+        extensions=EXTENSIONS,
+        region=region,
+        start=start,
+        end=end,
+        assets=assets,
+        properties=placed | dict(properties),
+        links=links,
+    )
+
+
+def write_any_item(
+    path: Path,
+    *,
+    id: str,  # noqa: A002 (STAC's own name)
+    extensions: Sequence[str],
+    region: BaseGeometry,
+    start: datetime,
+    end: datetime,
+    assets: Mapping[str, Asset],
+    properties: Mapping[str, Any],
+    links: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write a STAC 1.1 Item with relative paths, so that the folder can be moved as a whole.
+
+    It has no `created`: a map that is made again is the same map, byte for byte.
 
     Args:
         path: The JSON file, in the assets' folder or above it.
         id: Identifier of the item.
-        grid: The map's grid.
-        region: The mapped region, longitude and latitude on WGS 84; beyond 180° across the antimeridian.
+        extensions: Schemas of the extensions that it uses.
+        region: Longitude and latitude on WGS 84; beyond 180° across the antimeridian.
         start: First acquisition; a time without zone is UTC.
         end: Last acquisition.
         assets: Key → file.
         properties: Further item properties.
+        links: STAC links, such as what it was derived from.
     """
     boxes = boxes_of(region.bounds)
     write_json(
@@ -171,7 +224,7 @@ def write_item(
         {
             "type": "Feature",
             "stac_version": "1.1.0",
-            "stac_extensions": list(EXTENSIONS),
+            "stac_extensions": list(extensions),
             "id": id,
             "geometry": _rounded(mapping(unwrapped(region, 0.0))),
             "bbox": _rounded((*boxes[0][:2], *boxes[-1][2:])),  # west > east across the antimeridian (RFC 7946)
@@ -179,10 +232,9 @@ def write_item(
                 "datetime": None,
                 "start_datetime": _rfc3339(start),
                 "end_datetime": _rfc3339(end),
-                **projection_fields(grid),
                 **properties,
             },
-            "links": [],
+            "links": [dict(link) for link in links],
             "assets": {key: asset.as_dict(path.parent) for key, asset in assets.items()},
         },
     )

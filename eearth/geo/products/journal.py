@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -53,9 +54,11 @@ class Journal:
         self._finished, self.begun = set(), True
 
     def add(self, index: int) -> None:
-        """A tile's pixels are in their place."""
+        """A tile's pixels are in their place, on the disk itself: not even a power failure loses them."""
         with self._path.open("ab") as file:
             file.write(b"%d\n" % index)
+            file.flush()
+            os.fsync(file.fileno())
         self._finished.add(index)
 
     def remove(self) -> None:

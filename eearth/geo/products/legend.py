@@ -1,4 +1,4 @@
-"""Class names and colours for the programs that open the map: GDAL's side file and a QGIS style."""
+"""Class names and colours for the programs that open the map: GDAL's side file, a QGIS style and an OGC style."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from eearth.geo.products.prediction import MapClass
 
+SLD_NAMESPACE = "http://www.opengis.net/sld"
+XML_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 QGIS_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
@@ -82,3 +84,32 @@ def write_qml(path: Path, classes: Sequence[MapClass]) -> None:
     ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
     ET.SubElement(root, "blendMode").text = "0"
     write_text(path, QGIS_DOCTYPE + _text(root))
+
+
+def write_sld(path: Path, classes: Sequence[MapClass]) -> None:
+    """Write an OGC style (Styled Layer Descriptor 1.0.0): one entry a class, for map servers such as GeoServer.
+
+    `type="values"`, each value its own colour and what has no entry transparent, is GeoServer's word for it, which QGIS
+    writes as well; without it, colours between the entries would be mixed.
+
+    Args:
+        path: The file; its name without the suffix is that of the style.
+        classes: The legend, in the order to show.
+    """
+    root = ET.Element("StyledLayerDescriptor", version="1.0.0", xmlns=SLD_NAMESPACE)
+    layer = ET.SubElement(root, "NamedLayer")
+    ET.SubElement(layer, "Name").text = path.stem
+    style = ET.SubElement(layer, "UserStyle")
+    ET.SubElement(style, "Name").text = path.stem
+    rule = ET.SubElement(ET.SubElement(style, "FeatureTypeStyle"), "Rule")
+    colours = ET.SubElement(ET.SubElement(rule, "RasterSymbolizer"), "ColorMap", type="values")
+    for entry in classes:
+        ET.SubElement(
+            colours,
+            "ColorMapEntry",
+            color=entry.colour,
+            quantity=str(entry.code),
+            label=printable(entry.name),
+            opacity="1",
+        )
+    write_text(path, XML_DECLARATION + _text(root))

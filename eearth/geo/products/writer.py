@@ -5,34 +5,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import rasterio
 
 from eearth.geo.products.legend import write_category_names
-from eearth.geo.products.prediction import OUTSIDE, WHOLE, printable, rgb
-from eearth.geo.products.tiled import Layer, TiledRasters
+from eearth.geo.products.prediction import OUTSIDE, WHOLE, Reason, printable, rgb
+from eearth.geo.products.tiled import TiledRasters
+from eearth.geo.products.unfinished import BLOCKS_AT_ONCE, Layer, overwrite, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from eearth.geo.grid import Grid, Window
+    from eearth.geo.products.overviews import Rule
     from eearth.geo.products.prediction import MapClass, Prediction
 
 LANDCOVER = "landcover.tif"
 CONFIDENCE = "confidence.tif"
 PROBABILITIES = "probabilities.tif"
 
-# The bands of `confidence.tif`, in their order: name and unit.
-BANDS = {
-    "confidence": "percent",
-    "clear observations": "count",
-    "margin": "percent",
-    "reason": "",
-    "unfamiliarity": "",
+# The bands of `confidence.tif` in their order: name → unit, and how overviews show it.
+BANDS: dict[str, tuple[str, Rule]] = {
+    "confidence": ("percent", "mean"),
+    "clear observations": ("count", "mean"),
+    "margin": ("percent", "mean"),
+    "reason": ("", "mode"),
+    "unfamiliarity": ("", "mean"),
 }
+REASON = list(BANDS).index("reason")
 
 # Side of a block in pixels: 512 is the COG driver's own default; a map that fits into one such block gets smaller ones.
 BLOCK = 512
 SMALL_BLOCK = 256
+
+# How hard deflate tries on percentages, whose last digits are noise: level 6 makes them 7 % smaller than level 1 and
+# takes five times as long, more than all else that writing a map takes (benchmarks/map_speed.py).
+NOISE_LEVEL = 1
 
 
 class LandCoverWriter:
@@ -105,8 +113,17 @@ class LandCoverWriter:
             values[PROBABILITIES] = prediction.probabilities
         self._rasters.write(index, window, values)
 
-    def finish(self) -> tuple[Path, Path]:
-        """Write the cloud-optimised files, check them against what was collected, and remove the unfinished ones.
+    @property
+    def collected(self) -> Path:
+        """The land cover of all tiles written so far, a GeoTIFF on the grid."""
+        return self._rasters.partial(LANDCOVER)
+
+    def finish(self, generalised: Path | None = None) -> tuple[Path, Path]:
+        """Write the cloud-optimised files, and check them; what was collected stays, so that this can be done again.
+
+        Args:
+            generalised: A raster to show in place of the land cover collected; where it is another one, that is the
+                pixel's reason.
 
         Returns:
             (landcover, confidence) paths.
@@ -114,8 +131,22 @@ class LandCoverWriter:
         Raises:
             DiskError: The files could not be written.
         """
-        self._rasters.finish()
+        if generalised is not None:
+            self._note_changes(generalised)
+        self._rasters.finish({} if generalised is None else {LANDCOVER: generalised})
         return self._rasters.folder / LANDCOVER, self._rasters.folder / CONFIDENCE
+
+    def _note_changes(self, generalised: Path) -> None:
+        """The reason of what is another land cover now, square by square."""
+        known = self._rasters.partial(CONFIDENCE)
+        with writing(known), rasterio.open(self.collected) as before, rasterio.open(generalised) as after:
+            for window in self._rasters.grid.windows(BLOCKS_AT_ONCE * BLOCK):
+                changed = before.read(1, window=window.rasterio) != after.read(1, window=window.rasterio)
+                if changed.any():
+                    with rasterio.open(known) as file:
+                        values = file.read(window=window.rasterio)
+                    values[REASON, changed] = Reason.CHANGED
+                    overwrite(known, window, values)
 
 
 def _landcover_layer(classes: Sequence[MapClass], block: int) -> Layer:
@@ -125,21 +156,25 @@ def _landcover_layer(classes: Sequence[MapClass], block: int) -> Layer:
         nodata=0,
         descriptions=("land cover",),
         block=block,
-        overviews="mode",
+        overviews=("mode",),
         colours={0: (0, 0, 0, 0)} | {entry.code: (*rgb(entry.colour), 255) for entry in classes},
         tags={f"CLASS_{entry.code}": printable(entry.name) for entry in classes},
     )
 
 
 def _confidence_layer(block: int) -> Layer:
+    units, rules = zip(*BANDS.values(), strict=True)
     return Layer(
         CONFIDENCE,
         "uint8",
         nodata=OUTSIDE,
         descriptions=tuple(BANDS),
-        units=tuple(BANDS.values()),
+        units=units,
         block=block,
-        overviews="average",
+        overviews=rules,
+        predictor=True,
+        level=NOISE_LEVEL,
+        background={REASON: Reason.OUTSIDE_REGION},
     )
 
 
@@ -152,5 +187,7 @@ def _probabilities_layer(classes: Sequence[MapClass], block: int) -> Layer:
         scales=(1 / WHOLE,) * len(classes),
         offsets=(0.0,) * len(classes),
         block=block,
-        overviews="average",
+        overviews=("mean",),
+        predictor=True,
+        level=NOISE_LEVEL,
     )

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from forked import Running, eearth
 from loopback.cluster import Cluster, serve_cluster
 from loopback.fault_kinds import Faults
 from loopback.faults import serve_faulty
@@ -15,7 +15,7 @@ from loopback.process import free_port
 from passes import made_scene, plan_over
 from runs import catalog_of, copy_of, run
 from scenery import utm_grid
-from small_site import PASSES, download_command
+from small_site import PASSES, download_words
 
 from eearth.errors import SceneError, SourceError, UnreachableError
 from eearth.geo.cube import CUBE
@@ -127,19 +127,18 @@ def killed_midway(site: Site, folder: Path, victim: Callable[[Cluster], int]) ->
     """
     with serve_faulty(site.root, Faults(latency_seconds=0.03)) as url, serve_cluster(2) as cluster:
         catalog = site.catalog(folder / "catalog", url)
-        alone = download_command(site, catalog, folder / "w", IN_SMALL_BLOCKS)
-        words = [*alone, "--scheduler", cluster.address]
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        alone = download_words(site, catalog, folder / "w")
+        with Running(*alone, "--scheduler", cluster.address, prelude=IN_SMALL_BLOCKS) as process:
             deadline = time.monotonic() + 60
             while pieces_here(folder / "w") < 3 and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.005)
             os.kill(victim(cluster), signal.SIGKILL)
             assert 3 <= pieces_here(folder / "w") < 20
             assert process.poll() is None
-            _, said = process.communicate(timeout=100)
-        if process.returncode:
-            subprocess.run(alone, check=True, capture_output=True, timeout=100)
-    return process.returncode, said
+            done = process.wait()
+        if done.returncode:
+            assert eearth(*alone, prelude=IN_SMALL_BLOCKS).returncode == 0
+    return done.returncode, done.stderr
 
 
 def assert_like_local(site: Site, folder: Path) -> None:
