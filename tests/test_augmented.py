@@ -78,6 +78,9 @@ def test_the_mean_turns_with_the_imagery() -> None:
 class Small:
     window_size: int = 64
     batch_size: int = 1
+    min_confidence: int = 0
+    probabilities: bool = False
+    smooth: int = 0
 
 
 def test_tiles_are_mapped_with_both_turns_and_temperature() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from eearth.data.regions import series_of
-from eearth.data.series import Series
+from eearth.data.series import Series, months_of
 from eearth.events import Report, silent
 from eearth.geo.cube import Cube
 from eearth.geo.grid import Grid, Window
@@ -37,6 +37,7 @@ class Account:
         last: The latest one.
         dropped: Item id of a scene that cannot be read → the reason.
         missing: Why there is no imagery.
+        months: Months 1..12 in which there is an acquisition, rising.
     """
 
     items: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class Account:
     last: str = ""
     dropped: Mapping[str, str] | None = None
     missing: str = ""
+    months: tuple[int, ...] = ()
 
     @property
     def period(self) -> tuple[datetime, datetime]:
@@ -54,7 +56,7 @@ class Account:
     def of(cls, cube: Cube, dropped: Mapping[str, str] | None = None) -> Account:
         """That of a cube."""
         first, last = (str(np.datetime_as_string(time, unit="s")) for time in cube.times[[0, -1]])
-        return cls(cube.items, first, last, dropped)
+        return cls(cube.items, first, last, dropped, months=months_of(cube.times))
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class Streamed:
         row, col, around = surroundings(part, reach)
         found = self._stream.fetch(name, around)
         series = series_of(found.cube) if found.cube else None
-        account = Account.of(found.cube, found.dropped) if found.cube else Account(missing=found.missing)
+        without = Account(missing=found.missing, dropped=found.dropped)
+        account = Account.of(found.cube, found.dropped) if found.cube else without
         return Sight(series, Window(row, col, part.height, part.width), phase_of(around), account)
 
     def release(self, name: str) -> None:
@@ -182,17 +185,21 @@ class Accounts:
             file.write("\n" + json.dumps({"part": name, **asdict(account)}) + "\n")  # what a kill tore stays alone
 
     def total(self) -> Account:
-        """What all parts together were made from, its items in order of their first date; `missing` says how many."""
+        """What all parts together were made from, its items in order of their first date.
+
+        `missing` says of how many there is no imagery, and why of the first.
+        """
         latest = {entry["part"]: entry for entry in self._entries()}.values()
         dates = {ids: entry["first"] for entry in latest for ids in entry["items"]}
         dropped = {name: reason for entry in latest for name, reason in (entry["dropped"] or {}).items()}
-        without = sum(1 for entry in latest if entry["missing"])
+        missing = [entry["missing"] for entry in latest if entry["missing"]]
         return Account(
             items=tuple(sorted(dates, key=lambda ids: (dates[ids], ids))),
             first=min((entry["first"] for entry in latest if entry["first"]), default=""),
             last=max((entry["last"] for entry in latest if entry["last"]), default=""),
             dropped=dropped,
-            missing=f"{without} of {len(latest)} tiles have no imagery" if without else "",
+            missing=f"{len(missing)} of {len(latest)} tiles have no imagery ({missing[0]})" if missing else "",
+            months=tuple(sorted({month for entry in latest for month in entry.get("months", ())})),
         )
 
     def _entries(self) -> Iterator[dict[str, Any]]:

@@ -63,6 +63,8 @@ class _Reader:
         cut, beyond = _within(window, self.source.shape)
         dates = None if self.dates is None else [self.dates]
         reflectance, valid, day = self.source.chips([cut], dates=dates, bands=self.bands)
+        if not any(beyond):
+            return Chips(reflectance, valid, day)
         return Chips(F.pad(reflectance, beyond), F.pad(valid, beyond, value=False), day)
 
     def batch(self, patches: Sequence[Patch]) -> tuple[Sequence[Patch], Chips]:
@@ -140,5 +142,6 @@ def blended(
             if not len(result):
                 result = result.new_zeros((given.shape[1], tile.height, tile.width))
             for patch, part in zip(group, given, strict=True):
-                result[:, *patch.outer] += part[:, *patch.inner] * torch.from_numpy(patch.shares).to(device)
+                shares = torch.from_numpy(patch.shares).to(device)
+                result[:, *patch.outer].addcmul_(part[:, *patch.inner], shares)  # without a product in between
     return result.cpu().numpy(), reader.observations(tile)

@@ -9,15 +9,16 @@ from eearth.data.sights import ACCOUNTS, Account, Accounts, Sight, open_imagery
 from eearth.errors import NothingFoundError
 from eearth.events import Advanced, Event, Finished, Note, Report, Started, Warned
 from eearth.geo.cube import Cube
+from eearth.geo.imagery.fetch import left_out
 from eearth.inference.memory import peak_memory
 from eearth.inference.walk import Made, RegionTiles, behind, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from eearth.data.scenery import Scenery
-    from eearth.geo.grid import Window
+    from eearth.geo.grid import Grid, Window
     from eearth.inference.walk import Clock, Tile
 
 T_co = TypeVar("T_co", covariant=True)
@@ -59,6 +60,7 @@ def cover(  # noqa: PLR0917 - all are needed, none twice
     product: Product,
     scratch: Path,
     report: Report,
+    elsewhere: Callable[[Iterator[Tile]], Iterator[Made[Any]]] | None = None,
 ) -> Account:
     """Make every tile that is not finished, and write it.
 
@@ -70,6 +72,7 @@ def cover(  # noqa: PLR0917 - all are needed, none twice
         product: Where it goes.
         scratch: Where an interrupted run finds what it knew.
         report: Receives progress, warnings, and how fast it was.
+        elsewhere: Makes tiles in other processes, in any order; None makes them here.
 
     Returns:
         The imagery that all of it was made from.
@@ -87,17 +90,25 @@ def cover(  # noqa: PLR0917 - all are needed, none twice
     def keep(made: Made[Any]) -> None:
         if scenery.fetching:
             accounts.add(made.tile.name, made.account)
+            for name, reason in (made.account.dropped or {}).items():
+                told(left_out(name, reason))
         product.write(made.tile.index, made.tile.window, made.result)
         report(Advanced(task=task, detail=pace.after(made.tile)))
 
-    imagery = open_imagery(scenery, told)
+    wanted = _present(tiles, left)
     with behind(keep) as put:
-        for made in walk(_present(tiles, left), tiles.grid, imagery, mapper, mapper.reach, mapper.clock):
+        for made in elsewhere(wanted) if elsewhere else _here(wanted, tiles.grid, scenery, mapper, told):
             put(made)
     report(Finished(task=task))
     if left:
         report(Note(text=pace.told()))
     return _account(scenery, accounts, scratch, report)
+
+
+def _here(
+    tiles: Iterator[Tile], grid: Grid, scenery: Scenery, mapper: Mapper[Any], report: Report
+) -> Iterator[Made[Any]]:
+    return walk(tiles, grid, open_imagery(scenery, report), mapper, mapper.reach, mapper.clock)
 
 
 def _present(tiles: RegionTiles, indices: list[int]) -> Iterator[Tile]:

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from eearth.errors import UsageError
+from eearth.geo.grid import Window
 from eearth.geo.lattice import Axis, margin_for
+from eearth.geo.products.unfamiliar import unfamiliarity
 from eearth.inference.classify import classify
-from eearth.inference.tiles import encode_tile, predict_tile
+from eearth.inference.smoothing import smoothed, smoothing_halo
+from eearth.inference.tiles import encode_tile, map_tile
 from eearth.inference.walk import Clock
 from eearth.models.encoder import Encoder
 from eearth.models.segmentation import LandCoverModel
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
     from eearth.inference.walk import Tile
 
 
+# Imagery of a batch, by the kind of device. On a CPU a single window keeps all cores busy; the default network takes six
+# times as much beside it.
+BATCH_BYTES = {"cpu": 40 * 10**6, "cuda": 10**9}
+
+
 class WindowSettings(Protocol):
     """How a network is slid over imagery, as every stage that does so asks for it."""
 
@@ -32,8 +41,24 @@ class WindowSettings(Protocol):
         """Side of a window in pixels."""
 
     @property
-    def batch_size(self) -> int:
-        """Windows in the network at the same time."""
+    def batch_size(self) -> int | None:
+        """Windows in the network at the same time; None for what fits, see `BATCH_BYTES`."""
+
+
+class MapSettings(WindowSettings, Protocol):
+    """What a map shows, as a stage asks for it."""
+
+    @property
+    def min_confidence(self) -> int:
+        """Percent; a pixel with less gets no class."""
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the probability of every class is kept."""
+
+    @property
+    def smooth(self) -> int:
+        """Side of the neighbourhood for smoothing in pixels, odd; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +77,15 @@ class LandCoverMapper:
 
     model: LandCoverModel
     device: torch.device
-    settings: WindowSettings
+    settings: MapSettings
     clock: Clock
 
     def __post_init__(self) -> None:
         """Refuse at once what would be refused at the first tile."""
         Axis(1, self.settings.window_size, self.margin)
+        if self.settings.smooth and self.settings.smooth % 2 == 0:
+            msg = f"expected an odd number of pixels, or 0, for --smooth, found {self.settings.smooth}"
+            raise UsageError(msg)
 
     @property
     def margin(self) -> int:
@@ -67,18 +95,51 @@ class LandCoverMapper:
     @property
     def reach(self) -> int:
         """Pixels around a tile that its map depends on."""
-        return self.margin
+        return self.margin + self.halo
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a tile whose probabilities count for its own."""
+        return smoothing_halo(self.settings.smooth) if self.settings.smooth else 0
 
     def __call__(self, sight: Sight, tile: Tile) -> Prediction:
         """Map one tile."""
+        probabilities, distance, observations = self._looked_at(sight, tile)
+        return classify(
+            probabilities,
+            observations,
+            tile.inside,
+            self.model.classes,
+            self.model.temperature,
+            min_confidence=self.settings.min_confidence,
+            unfamiliarity=unfamiliarity(distance, observations > 0),
+            keep=self.settings.probabilities,
+        )
+
+    def _looked_at(
+        self, sight: Sight, tile: Tile
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+        """(class, y, x) probabilities, smoothed if wanted; (y, x) distances; (y, x) numbers of clear observations."""
         model, shape = self.model, tile.inside.shape
         if sight.series is None:
-            probabilities = np.full((len(model.classes), *shape), 1 / len(model.classes), np.float32)
-            found = probabilities, np.zeros(shape, np.int32)
-        else:
-            sliding = _sliding(self.settings, self.margin, self.device, sight, model.bands, self.clock)
-            found = predict_tile(model, sight.series, sight.window, tile.inside, augment=model.augment, **sliding)
-        return classify(*found, tile.inside, model.classes, model.temperature)
+            even = np.full((len(model.classes), *shape), 1 / len(model.classes), np.float32)
+            return even, np.full(shape, np.nan, np.float32), np.zeros(shape, np.int32)
+        sliding = _sliding(self.settings, self.margin, self.device, sight, model.bands, self.clock)
+        if not self.halo:
+            return map_tile(model, sight.series, sight.window, tile.inside, **sliding)
+        wide, own = _widened(sight.window, self.halo, sight.series.shape)
+        found, away, seen = map_tile(model, sight.series, wide, **sliding)
+        found = smoothed(found, seen > 0, self.settings.smooth)
+        return found[:, *own], away[own], seen[own]
+
+
+def _widened(window: Window, halo: int, shape: tuple[int, int]) -> tuple[Window, tuple[slice, slice]]:
+    """A window with what lies within the halo, as far as that exists, and where the window lies in it."""
+    row, col = max(0, window.row - halo), max(0, window.col - halo)
+    height = min(shape[0], window.row + window.height + halo) - row
+    width = min(shape[1], window.col + window.width + halo) - col
+    first, left = window.row - row, window.col - col
+    return Window(row, col, height, width), (slice(first, first + window.height), slice(left, left + window.width))
 
 
 @dataclass(frozen=True)
@@ -107,14 +168,21 @@ class FeatureMapper:
         return encode_tile(self.encoder, sight.series, sight.window, tile.inside, **sliding)
 
 
+def fitting(size: int, dates: int, bands: int, device: torch.device) -> int:
+    """Windows of so many pixels a side, dates and bands that make up a batch."""
+    window = size**2 * dates * (4 * bands + 1)
+    return max(1, BATCH_BYTES[device.type] // window)
+
+
 def _sliding(  # noqa: PLR0917 - all are needed, none twice
     settings: WindowSettings, margin: int, device: torch.device, sight: Sight, bands: tuple[str, ...], clock: Clock
 ) -> Sliding:
+    assert sight.series is not None  # noqa: S101 - there is nothing to slide over where there is no imagery
     return {
         "size": settings.window_size,
         "margin": margin,
         "device": device,
-        "batch": settings.batch_size,
+        "batch": settings.batch_size or fitting(settings.window_size, len(sight.series.times), len(bands), device),
         "bands": bands,
         "phase": sight.phase,
         "waited": clock.waited,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
+import torch
 
 from eearth.data.sliding import Sliding, blended
 from eearth.data.turning import from_all_sides
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from eearth.data.series import Chips, Series
     from eearth.geo.grid import Window
+    from eearth.models.segmentation import LandCoverModel
 
 
 # Windows for an evaluation: large enough that the margin costs little, small enough for any memory.
@@ -55,10 +57,49 @@ def predict_tile(
 
     shown = from_all_sides(network) if augment else network
     probabilities, observations = blended(shown, source, tile, inside, **sliding)
+    _check(probabilities)
+    return probabilities, observations
+
+
+def map_tile(
+    model: LandCoverModel,
+    source: Series,
+    tile: Window,
+    inside: NDArray[np.bool_] | None = None,
+    **sliding: Unpack[Sliding],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """Class probabilities of one tile as a model wants to be shown, and how far it is from what the model knows.
+
+    Args:
+        model: On the device; it is set to evaluation.
+        source: See `blended`.
+        tile: See `blended`.
+        inside: See `blended`.
+        **sliding: See `Sliding`.
+
+    Returns:
+        Probabilities (class, y, x), see `predict_tile`; the distance (y, x) of `LandCoverModel.with_distance`, blended
+        as they are; the number of clear observations (y, x).
+
+    Raises:
+        ModelError: The network's scores are not finite.
+    """
+    model.eval()
+
+    def network(chips: Chips) -> Tensor:
+        scores, distance = model.with_distance(chips)
+        return torch.cat([scores.float().softmax(dim=1), distance.float()], dim=1)
+
+    shown = from_all_sides(network) if model.augment else network
+    found, observations = blended(shown, source, tile, inside, **sliding)
+    _check(found[:-1])
+    return found[:-1], found[-1], observations
+
+
+def _check(probabilities: NDArray[np.float32]) -> None:
     if not np.isfinite(probabilities).all():
         msg = "expected finite class scores, found NaN or infinity: the model is damaged, run `eearth finetune` again"
         raise ModelError(msg)
-    return probabilities, observations
 
 
 def encode_tile(

@@ -83,13 +83,14 @@ class RegionTiles:
 
     @cached_property
     def _shape(self) -> BaseGeometry:
-        return self.region.projected(parse_crs(self.grid.crs.to_wkt()))
+        shape = shapely.make_valid(self.region.projected(parse_crs(self.grid.crs.to_wkt())))
+        shapely.prepare(shape)
+        return shape
 
     @cached_property
     def indices(self) -> NDArray[np.intp]:
         """Their places among all tiles, row by row, rising."""
         boxes = shapely.box(*np.array([self.grid.crop(window).bounds for window in self._windows]).T)
-        shapely.prepare(self._shape)
         return np.flatnonzero(shapely.intersects(self._shape, boxes))
 
     @cached_property
@@ -99,16 +100,27 @@ class RegionTiles:
     def tile(self, index: int) -> Tile | None:
         """One of them; None if no pixel of it is touched: a region smaller than a pixel is that pixel."""
         window = self._windows[index]
-        part = self.grid.crop(window)
-        inside: NDArray[np.bool_] = geometry_mask(
-            [self._shape], out_shape=part.shape, transform=part.transform, all_touched=True, invert=True
-        )
+        inside = self._inside(self.grid.crop(window))
         rows, cols = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
         if not rows.size:
             return None
         cut = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
         place = Window(window.row + cut.row, window.col + cut.col, cut.height, cut.width)
         return Tile(index, place, inside[cut.slices])
+
+    def _inside(self, part: Grid) -> NDArray[np.bool_]:
+        """(y, x), True where the region touches a pixel; of a country's border, only what is near is drawn."""
+        if shapely.contains_properly(self._shape, part.footprint):
+            return np.ones(part.shape, dtype=bool)
+        near = shapely.box(*part.footprint.buffer(2 * max(part.resolution)).bounds)
+        inside: NDArray[np.bool_] = geometry_mask(
+            [shapely.intersection(self._shape, near)],
+            out_shape=part.shape,
+            transform=part.transform,
+            all_touched=True,
+            invert=True,
+        )
+        return inside
 
 
 @dataclass

@@ -31,7 +31,12 @@ class EmbedSettings(Settings):
     )
     output: Path | None = setting(None, text="Copy the features to this GeoTIFF or Zarr store.", incidental=True)
     window_size: int = setting(192, least=32, text="Side of the windows that the encoder sees, a multiple of 4.")
-    batch_size: int = setting(2, least=1, text="Windows in the encoder at the same time.", incidental=True)
+    batch_size: int | None = setting(
+        None,
+        least=1,
+        text="Windows in the network at the same time. Default: what fits into 40 MB, on a GPU into 1 GB.",
+        incidental=True,
+    )
     tile_size: int = setting(512, least=64, text="Side of the tiles that are finished one by one.")
     workers: int = setting(
         8, least=1, text="Assets read at the same time, where imagery must be fetched.", incidental=True

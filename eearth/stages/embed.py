@@ -17,8 +17,8 @@ from eearth.geo.products.quantisation import MeasuredInt8
 from eearth.inference.cover import cover
 from eearth.inference.mapping import FeatureMapper
 from eearth.inference.walk import Clock, RegionTiles
+from eearth.models.device import choose_device
 from eearth.models.files import ENCODER, LAND_COVER, load_described_encoder
-from eearth.training.loop import choose_device
 from eearth.workspace import Input, Run, Workspace, file_input
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _run(workspace: Workspace, settings: EmbedSettings, region: Region, path: Pa
         coder = MeasuredInt8(moments) if settings.encoding == "int8" else None
         product = writer.finish(settings.format, coder)
         draw_pca(run.folder / PICTURE, writer, moments)
-        made = processing_fields("Features", tags, account.items)
+        made = processing_fields("Features", tags, account.items, settings)
         _write_item(run.folder, region, account, writer, product, coder, made)
         records = {"grid": scenery.grid.as_dict(), "provenance": tags, "items": list(account.items)}
         return run.finish(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from eearth.data.regions import asked_imagery
 from eearth.data.scenery import Scenery, Wish, find_scenery
 from eearth.errors import UsageError
-from eearth.events import Note, Report, silent
+from eearth.events import Note, Report, Table, Warned, silent
 from eearth.geo.aoi import Region, read_region
 from eearth.geo.labels.legend import LandCoverClass
 from eearth.geo.products.item import write_item
@@ -16,34 +19,43 @@ from eearth.geo.products.legend import write_qml, write_sld
 from eearth.geo.products.map_item import map_assets
 from eearth.geo.products.preview import draw_map
 from eearth.geo.products.provenance import ITEM, model_link, processing_fields, source_links
-from eearth.geo.products.writer import LandCoverWriter
-from eearth.geo.raster import count_values
+from eearth.geo.products.refinement import Refinement
+from eearth.geo.products.unfamiliar import UNFAMILIAR, unfamiliar_share, unfamiliar_warnings
+from eearth.geo.products.writer import CONFIDENCE, LandCoverWriter
+from eearth.inference.cluster import Order, map_on_cluster
 from eearth.inference.cover import cover
+from eearth.inference.estimate import estimate_map
 from eearth.inference.mapping import LandCoverMapper
 from eearth.inference.walk import Clock, RegionTiles
+from eearth.models.device import choose_device
 from eearth.models.files import LAND_COVER, load_land_cover
-from eearth.training.loop import choose_device
 from eearth.workspace import Input, Workspace, file_input
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from eearth.data.sights import Account
+    from eearth.inference.walk import Made, Tile
     from eearth.manifest import Manifest
+    from eearth.models.segmentation import LandCoverModel
     from eearth.settings import PredictSettings
 
 
-def predict(workspace: Workspace, settings: PredictSettings, report: Report = silent) -> Manifest:
+def predict(workspace: Workspace, settings: PredictSettings, report: Report = silent) -> Manifest | None:
     """Map a region, into `map/`.
 
-    Writes `landcover.tif` and `confidence.tif` (cloud-optimised GeoTIFFs), `landcover.qml`, `landcover.sld`,
-    `item.json` (STAC) and `preview.png`. Where the workspace's imagery does not cover the region, imagery is fetched as
-    that was, or else as the model's was, tile by tile, and not kept.
+    Writes `landcover.tif` and `confidence.tif` (cloud-optimised GeoTIFFs), `areas.csv`, `landcover.qml`,
+    `landcover.sld`, `item.json` (STAC), `preview.png`, and what else the settings ask for. Where the workspace's
+    imagery does not cover the region, imagery is fetched as that was, or else as the model's was, tile by tile,
+    and not kept.
 
     Args:
         workspace: Where the model and the imagery are, and where to write.
         settings: What to map, and how.
         report: Receives progress.
+
+    Returns:
+        The manifest; None if only an estimate was asked for.
 
     Raises:
         EearthError: There is no model, it cannot be read, or the imagery cannot be had.
@@ -51,6 +63,11 @@ def predict(workspace: Workspace, settings: PredictSettings, report: Report = si
     _check_output(settings)
     region = read_region(settings.region, report)
     path = _model_path(workspace, settings)
+    if settings.estimate:
+        report(_estimate(workspace, settings, region, path))
+        return None
+    if path.parent == workspace.folder("finetune"):
+        _warn_of_an_old_model(workspace, report)
     manifest = _run(workspace, settings, region, path, report)
     _copy_output(workspace.folder("predict"), settings, report)
     report(Note(text="`eearth report` puts the map, its accuracy and where it comes from on one page"))
@@ -68,20 +85,24 @@ def _run(workspace: Workspace, settings: PredictSettings, region: Region, path: 
         classes = tuple(LandCoverClass(**entry) for entry in saved.classes)
         wish = Wish(model.bands, saved.imagery, "finetune")
         scenery = find_scenery(workspace, region, wish, settings, scratch=run.scratch)
+        refinement = _refinement(scenery, settings)
         digest = (run.inputs.get("finetune") or run.inputs["model"]).digest
         encoder = saved.network["encoder"]["name"]
         tags = scenery.provenance(wish, model=digest, encoder=encoder, window_size=settings.window_size)
-        writer = LandCoverWriter(run.folder, run.scratch, scenery.grid, classes, tags)
+        writer = LandCoverWriter(
+            run.folder, run.scratch, scenery.grid, classes, tags, probabilities=settings.probabilities
+        )
         tiles = RegionTiles(region, scenery.grid, settings.tile_size)
-        account = cover("map", tiles, scenery, mapper, writer, run.scratch, report)
-        landcover, _ = writer.finish()
+        elsewhere = _cluster(Order(digest, path, scenery, settings))
+        account = cover("map", tiles, scenery, mapper, writer, run.scratch, report, elsewhere)
+        landcover, found = refinement.finish(writer, classes, run.folder, run.scratch, report)
         write_qml(run.folder / "landcover.qml", classes)
         write_sld(run.folder / "landcover.sld", classes)
         draw_map(run.folder / "preview.png", landcover, classes, title=f"{region.name}: land cover")
-        made = processing_fields("Land cover", tags, account.items)
+        made = processing_fields("Land cover", tags, account.items, settings)
         links = _links(workspace, path, scenery, account)
         _write_item(run.folder, region, scenery, account, classes, made, links)
-        figures = _figures(landcover, scenery, classes)
+        figures = _figures(scenery) | found | _unfamiliar(run.folder / CONFIDENCE, model, account, report)
         records = {
             "grid": scenery.grid.as_dict(),
             "provenance": tags,
@@ -89,6 +110,23 @@ def _run(workspace: Workspace, settings: PredictSettings, region: Region, path: 
             "dropped": account.dropped or {},
         }
         return run.finish(figures=figures, records=records)
+
+
+def _estimate(workspace: Workspace, settings: PredictSettings, region: Region, path: Path) -> Table:
+    model, saved = load_land_cover(path)
+    device = choose_device(settings.device)
+    mapper = LandCoverMapper(model.to(device), device, settings, Clock())
+    with TemporaryDirectory() as name:
+        wish = Wish(model.bands, saved.imagery, "finetune")
+        scenery = find_scenery(workspace, region, wish, settings, scratch=Path(name))
+        tiles = RegionTiles(region, scenery.grid, settings.tile_size)
+        return estimate_map(tiles, scenery, mapper, workspace.root, settings.rate)
+
+
+def _cluster(order: Order) -> Callable[[Iterator[Tile]], Iterator[Made[Any]]] | None:
+    """What maps tiles on the cluster that the settings name."""
+    scheduler = order.settings.scheduler
+    return partial(map_on_cluster, order, scheduler=scheduler) if scheduler else None
 
 
 def _check_output(settings: PredictSettings) -> None:
@@ -103,6 +141,13 @@ def _model_path(workspace: Workspace, settings: PredictSettings) -> Path:
     source = workspace if settings.model is None else Workspace(settings.model)
     source.require("finetune")
     return source.folder("finetune") / LAND_COVER
+
+
+def _warn_of_an_old_model(workspace: Workspace, report: Report) -> None:
+    """A model that knows nothing of the present labels or imagery still maps."""
+    changed = " and ".join(f"{folder}/" for folder in workspace.changed_since("finetune"))
+    if changed:
+        report(Warned(text=f"the model is older than {changed}: run `eearth finetune` again for one made from these"))
 
 
 def _inputs(workspace: Workspace, settings: PredictSettings, path: Path) -> dict[str, Input]:
@@ -156,16 +201,29 @@ def _copy_output(folder: Path, settings: PredictSettings, report: Report) -> Non
     shutil.copyfile(folder / "landcover.qml", target.with_suffix(".qml"))
     shutil.copyfile(folder / "landcover.sld", target.with_suffix(".sld"))
     shutil.copyfile(folder / "confidence.tif", target.with_name(f"{target.stem}_confidence.tif"))
+    shutil.copyfile(folder / "areas.csv", target.with_name(f"{target.stem}_areas.csv"))
+    if settings.probabilities:
+        shutil.copyfile(folder / "probabilities.tif", target.with_name(f"{target.stem}_probabilities.tif"))
+    for path in (folder / "landcover.gpkg", folder / "landcover.parquet"):
+        if path.exists():
+            shutil.copyfile(path, target.with_suffix(path.suffix))
     report(Note(text=f"map copied to {target}"))
 
 
-def _figures(landcover: Path, scenery: Scenery, classes: tuple[LandCoverClass, ...]) -> dict[str, Any]:
-    counts = count_values(landcover)
-    total = max(1, int(counts[1:].sum()))
-    shares = {entry.name: f"{counts[entry.code] / total:.1%}" for entry in classes}
+def _figures(scenery: Scenery) -> dict[str, Any]:
     return {
         "grid": f"{scenery.grid.height} x {scenery.grid.width}",
-        "mapped pixels": int(counts[1:].sum()),
         "imagery": "fetched for this map" if scenery.fetching else "of the workspace",
-        **shares,
     }
+
+
+def _unfamiliar(confidence: Path, model: LandCoverModel, account: Account, report: Report) -> dict[str, Any]:
+    """How much of the map is unlike what its model was trained on; nothing where that is not known."""
+    share = unfamiliar_share(confidence)
+    for text in unfamiliar_warnings(share, model.familiarity.months if model.familiarity else (), account.months):
+        report(Warned(text=text))
+    return {} if share is None else {UNFAMILIAR: f"{share:.1%}"}
+
+
+def _refinement(scenery: Scenery, settings: PredictSettings) -> Refinement:
+    return Refinement(scenery.grid, settings.min_mapping_unit, settings.vector, settings.simplify)

@@ -9,11 +9,12 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eearth.errors import SceneError, SourceError, UsageError
-from eearth.geo.imagery.pieces import Job, stop_readers
+from eearth.geo.imagery.pieces import stop_readers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+J = TypeVar("J")
 T = TypeVar("T")
 
 # Jobs that a cluster is given at a time for each of its threads: one to work on, and the next one.
@@ -45,8 +46,8 @@ def share_heaps() -> None:
 
 
 def run_jobs(
-    jobs: Iterable[Job], work: Callable[[Job], T], *, at_once: int, scheduler: str | None
-) -> Iterator[tuple[Job, T | SceneError]]:
+    jobs: Iterable[J], work: Callable[[J], T], *, at_once: int, scheduler: str | None
+) -> Iterator[tuple[J, T | SceneError]]:
     """Do jobs; yields each with its result, or with the scene that cannot be read, in the order in which they finish.
 
     Args:
@@ -61,9 +62,9 @@ def run_jobs(
     return _on_cluster(jobs, work, scheduler) if scheduler else _here(jobs, work, at_once)
 
 
-def _here(jobs: Iterable[Job], work: Callable[[Job], T], at_once: int) -> Iterator[tuple[Job, T | SceneError]]:
+def _here(jobs: Iterable[J], work: Callable[[J], T], at_once: int) -> Iterator[tuple[J, T | SceneError]]:
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="piece")
-    running: dict[Future[Any], Job] = {}
+    running: dict[Future[Any], J] = {}
     try:
         for job in jobs:
             running[pool.submit(_attempt, work, job)] = job
@@ -79,23 +80,23 @@ def _here(jobs: Iterable[Job], work: Callable[[Job], T], at_once: int) -> Iterat
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(running: dict[Future[Any], Job]) -> Iterator[tuple[Job, Any]]:
+def _finished(running: dict[Future[Any], J]) -> Iterator[tuple[J, Any]]:
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
         yield running.pop(future), future.result()
 
 
-def _attempt(work: Callable[[Job], T], job: Job) -> T | SceneError:
+def _attempt(work: Callable[[J], T], job: J) -> T | SceneError:
     try:
         return work(job)
     except SceneError as error:
         return error
 
 
-def _on_cluster(jobs: Iterable[Job], work: Callable[[Job], T], scheduler: str) -> Iterator[tuple[Job, T | SceneError]]:
+def _on_cluster(jobs: Iterable[J], work: Callable[[J], T], scheduler: str) -> Iterator[tuple[J, T | SceneError]]:
     client = _connected(scheduler)
     try:
-        sent: dict[Any, Job] = {}
+        sent: dict[Any, J] = {}
         threads = max(1, sum(client.nthreads().values()))
         for job in jobs:
             sent[client.submit(_attempt, work, job, pure=False)] = job
@@ -107,14 +108,14 @@ def _on_cluster(jobs: Iterable[Job], work: Callable[[Job], T], scheduler: str) -
         client.close()
 
 
-def _collected(client: Any, sent: dict[Any, Job], scheduler: str) -> Iterator[tuple[Job, Any]]:
+def _collected(client: Any, sent: dict[Any, J], scheduler: str) -> Iterator[tuple[J, Any]]:
     for future in _done(client, sent, scheduler):
         result = _result(future, scheduler)
         future.release()
         yield sent.pop(future), result
 
 
-def _done(client: Any, sent: dict[Any, Job], scheduler: str) -> list[Any]:
+def _done(client: Any, sent: dict[Any, J], scheduler: str) -> list[Any]:
     """Wait for a job to end, for as long as the cluster has a worker."""
     from distributed import wait
 

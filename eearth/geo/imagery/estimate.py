@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -34,6 +35,8 @@ SAMPLES = 8
 # MB/s that a folder on this machine is reckoned to give.
 LOCAL_RATE = 200.0
 
+TITLE = "estimate (clouds not yet looked at: at most)"
+
 # Python, GDAL and the other libraries themselves.
 BASE_BYTES = 300 * 2**20
 
@@ -49,20 +52,44 @@ def estimate(plan: Plan, folder: Path, rate: float | None) -> Table:
     Raises:
         SourceError: A file of the sample cannot be read.
     """
-    jobs = [job for group in plan.acquisitions for block in blocks(plan.grid) if (job := job_of(group, block, plan))]
-    requests, fetched = _traffic(plan, jobs)
-    speed = rate or _measured(jobs[0])
-    plain = _plain_bytes(plan)
+    found = reckon(plan, rate)
+    plain = plain_bytes(plan)
     free = shutil.disk_usage(existing_folder(folder)).free
     rows = [
         ("scenes", f"{len(plan.items)} in {len(plan.acquisitions)} acquisitions"),
-        ("requests", f"{requests:,.0f}"),
-        ("to fetch", _size(fetched)),
-        ("on the disk", f"{_size(plain * HOPEFUL_COMPRESSION)} to {_size(plain)}, {_size(free)} free"),
-        ("memory", _size(BASE_BYTES + _working(plan))),
-        ("time", f"{fetched / 1e6 / speed / 60:.1f} min at {speed:.3g} MB/s"),
+        ("requests", f"{found.requests:,.0f}"),
+        ("to fetch", size_of(found.received)),
+        ("on the disk", f"{size_of(plain * HOPEFUL_COMPRESSION)} to {size_of(plain)}, {size_of(free)} free"),
+        ("memory", size_of(BASE_BYTES + working_bytes(plan))),
+        ("time", f"{found.seconds / 60:.1f} min at {found.rate:.3g} MB/s"),
     ]
-    return Table(title="estimate (clouds not yet looked at: at most)", columns=("", "download"), rows=tuple(rows))
+    return Table(title=TITLE, columns=("", "download"), rows=tuple(rows))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What fetching takes.
+
+    Attributes:
+        requests: To servers.
+        received: Bytes.
+        rate: MB/s reckoned with.
+    """
+
+    requests: float
+    received: float
+    rate: float
+
+    @property
+    def seconds(self) -> float:
+        """How long that takes."""
+        return self.received / 1e6 / self.rate
+
+
+def reckon(plan: Plan, rate: float | None) -> Traffic:
+    """Reckon what fetching takes; see `estimate`."""
+    jobs = [job for group in plan.acquisitions for block in blocks(plan.grid) if (job := job_of(group, block, plan))]
+    return Traffic(*_traffic(plan, jobs), rate or _measured(jobs[0]))
 
 
 def _traffic(plan: Plan, jobs: Sequence[Job]) -> tuple[float, float]:
@@ -108,17 +135,19 @@ def _measured(job: Job) -> float:
     return max(received / 1e6 / max(time.monotonic() - begun, 1e-3), 1e-3) if received else LOCAL_RATE
 
 
-def _plain_bytes(plan: Plan) -> float:
+def plain_bytes(plan: Plan) -> float:
+    """Bytes of the cube without compression."""
     return float(plan.grid.window.pixels * len(plan.acquisitions) * plan.pixel_bytes)
 
 
-def _working(plan: Plan) -> float:
+def working_bytes(plan: Plan) -> float:
     """Bytes of the pieces in work, and of the tiles kept between them."""
     piece = piece_bytes(plan)
     return float(max(piece, min(WORKING_BYTES, piece * len(plan.acquisitions))) + CACHED_BYTES)
 
 
-def _size(count: float) -> str:
+def size_of(count: float) -> str:
+    """Bytes in words."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:  # noqa: PLR2004 - SI
             return f"{count:.3g} {unit}"

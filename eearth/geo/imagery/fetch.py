@@ -153,7 +153,7 @@ class _Fetching:
             looked = self._look_at(self.plan.acquisitions)
             chosen, removed = choose(looked, self.seen, self.plan.settings)
             if not chosen:
-                raise NothingFoundError(_nothing_left(self.plan, removed, self.dropped))
+                raise NothingFoundError(_nothing_left(self.plan, removed, self.dropped), self.dropped)
             before = len(self.dropped)
             whole = self._until_whole(chosen, self.bands)
             if len(self.dropped) == before:
@@ -204,7 +204,7 @@ class _Fetching:
     def _drop(self, error: SceneError) -> None:
         if error.scene not in self.dropped:
             self.dropped[error.scene] = error.reason
-            self.report(Warned(text=f"the scene {error.scene} is left out: {error.reason}"))
+            self.report(left_out(error.scene, error.reason))
 
     def _at_once(self, phase: _Phase) -> int:
         """Pieces in work at the same time, by the memory that one takes; of masks, one file each, as many as read."""
@@ -242,6 +242,11 @@ class _Fetching:
                 clear |= seen.clear & ~observed
                 observed |= seen.observed
         return observed, clear
+
+
+def left_out(scene: str, reason: str) -> Warned:
+    """What is said of a scene that cannot be read."""
+    return Warned(text=f"the scene {scene} is left out: {reason}")
 
 
 def inside_region(plan: Plan, block: Window) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ import numpy as np
 from rasterio.crs import CRS
 from shapely.geometry.base import BaseGeometry
 
-from eearth.errors import DiskError, SourceError, UnreachableError, UsageError
+from eearth.errors import DiskError, NothingFoundError, SourceError, UnreachableError, UsageError
 from eearth.events import Note, Report, Warned, silent
 from eearth.geo.aoi import Region, parse_crs
 from eearth.geo.cube import CUBE
@@ -109,8 +109,8 @@ def plan_imagery(
         report: Receives notes and warnings.
 
     Raises:
-        NothingFoundError: There are no scenes.
-        SourceError: A missing band or mask, an unreachable provider.
+        NothingFoundError: There are no scenes, or none that has the bands and can be read.
+        SourceError: An unreachable provider, or no scene of which `--grid native` could take its grid.
         DiskError: The disk is too small.
         UsageError: A resolution that cannot be meant.
     """
@@ -129,7 +129,7 @@ def plan_imagery(
     scenes, unreadable = prepare_scenes(items, wanted, grid, longitude=region.longitude, workers=settings.workers)
     groups = acquisitions(scenes)
     if not groups:
-        raise SourceError(next(iter(unreadable.values())))
+        raise NothingFoundError(next(iter(unreadable.values())), incomplete | unreadable)
     _warn(scenes, unreadable, settings, report)
     dates = min(len(groups), settings.max_dates or len(groups))
     check_disk(folder, grid, dates=dates, bands=len(bands))
@@ -250,7 +250,7 @@ def _complete(
         except SourceError as error:
             lacking[item.id] = str(error)
     if not kept:
-        raise SourceError(next(iter(lacking.values())))
+        raise NothingFoundError(next(iter(lacking.values())), lacking)
     if lacking:
         report(Warned(text=f"{len(lacking)} scenes left out, the first because: {next(iter(lacking.values()))}"))
     return kept, lacking

@@ -2,7 +2,7 @@
 
 What a window shows must not depend on where its neighbours' edges lie, so nothing is decided by what is seen of the
 window alone: scenes are left out by the cloud cover that they announce for themselves, and not, as in a download, by
-their clouds over the region.
+their clouds over the region, and no date for another that shows more of it (--max-dates).
 """
 
 from __future__ import annotations
@@ -111,11 +111,11 @@ class Stream:
         folder = self._folder(name)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            plan = self._plan(folder, grid)
+            plan = self.plan(folder, grid)
             fetched, done = write_cube(plan, folder / CUBE, scratch=folder, report=self._told)
         except NothingFoundError as error:
-            return Fetched(None, {}, str(error))
-        return Fetched(done.cube, fetched.dropped)
+            return Fetched(None, error.unreadable, str(error))
+        return Fetched(done.cube, plan.incomplete | fetched.dropped)
 
     def release(self, name: str) -> None:
         """Remove a window's imagery."""
@@ -128,11 +128,17 @@ class Stream:
     def _searching(self) -> SceneSearch:
         return SceneSearch(self._how.request.catalog, self._how.request.collection, self._report)
 
-    def _plan(self, folder: Path, grid: Grid) -> Plan:
+    def plan(self, folder: Path, grid: Grid) -> Plan:
+        """What fetching a window takes.
+
+        Raises:
+            NothingFoundError: There is no imagery of it.
+            SourceError: The provider cannot be reached.
+        """
         request = self._how.request
         plan = plan_imagery(
             outline(grid, self._how.region.longitude) or self._how.region,
-            replace(request, max_cloud=ALL_BUT_HIDDEN),
+            replace(request, max_cloud=ALL_BUT_HIDDEN, max_dates=None),
             folder=folder,
             providers=self._how.providers,
             grid=grid,
