@@ -12,10 +12,11 @@ import argparse
 import csv
 import time
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 import torch
-from class_balance import Site, difference
+from class_balance import Site
+from scipy.stats import t
 
 from eearth.calibration import fit_temperature, reliability, tempered
 from eearth.evaluation import Examined, examine
@@ -43,6 +44,14 @@ def error(found: Examined, temperature: float) -> float:
     return 100 * reliability(tempered(found.probabilities, temperature), found.truth).error
 
 
+def difference(points: list[float]) -> str:
+    """A mean with its 95 % interval by Student's t: splits are few."""
+    if len(points) < 2:  # noqa: PLR2004 - one has no spread
+        return "-"
+    half = t.ppf(0.975, len(points) - 1) * stdev(points) / len(points) ** 0.5
+    return f"{fmean(points):+.2f} ± {half:.2f}"
+
+
 def table(rows: list[dict[str, str]]) -> str:
     """Mean error of each site, what changed, and how often to the better."""
     lines = [
@@ -55,7 +64,7 @@ def table(rows: list[dict[str, str]]) -> str:
         means = (f"{fmean(row[name] for row in own):.2f}" for name in ("before", "after"))
         told = f"{sum(x < 0 for x in change)}, {sum(x > 0 for x in change)}"
         lines.append(
-            f"| {site} | {len(own)} | {' | '.join(means)} | {difference(change, 2)} | {told} | {difference(plain, 2)} |"
+            f"| {site} | {len(own)} | {' | '.join(means)} | {difference(change)} | {told} | {difference(plain)} |"
         )
     return "\n".join(lines)
 

@@ -146,16 +146,18 @@ def leading(probabilities: NDArray[np.float32], temperature: float) -> Leading:
     total = np.zeros_like(first)
     for one in probabilities:
         total += _power(one, first, temperature)
-    return Leading(index, 1 / total, _power(second, first, temperature) / total)
+    following = _power(second, first, temperature) / total if len(probabilities) > 1 else second
+    return Leading(index, 1 / total, following)
 
 
 def _power(probabilities: NDArray[np.float32], highest: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """(probabilities / highest) to the power of 1 / temperature, in one piece of memory."""
-    result = probabilities / highest
+    result: NDArray[np.float32] = probabilities / highest
     np.maximum(result, np.float32(LEAST_PROBABILITY), out=result)
     np.log(result, out=result)
     result *= np.float32(1 / temperature)
-    return np.exp(result, out=result)
+    np.exp(result, out=result)
+    return result
 
 
 def tempered(probabilities: NDArray[np.floating], temperature: float, axis: int = 1) -> NDArray[np.floating]:

@@ -82,7 +82,11 @@ def _stage_command(cls: type[Settings]) -> Callable[..., None]:
 
     def command(workspace: Path, **values: Any) -> None:
         flags = {name: value for name, value in values.items() if value is not None}
-        _run_stage(cls, workspace, flags)
+        try:
+            _run_stage(cls, workspace, flags)
+        except EearthError as error:
+            error.workspace = _named(workspace)
+            raise
 
     command.__doc__ = cls.__doc__
     parameters = [_parameter(cls, name) for name in setting_names(cls)]
@@ -139,9 +143,15 @@ def _run_stage(cls: type[Settings], folder: Path, flags: dict[str, Any]) -> None
     if launched()[0] > 0:  # of several processes that work together, the first one speaks
         stage(workspace, settings)
         return
-    with Reporter() as report:
-        manifest: Manifest = stage(workspace, settings, report)
-    show_table(_summary(workspace.folder(cls.stage), manifest))
+    with Reporter(_named(folder)) as report:
+        manifest: Manifest | None = stage(workspace, settings, report)
+    if manifest:  # nothing was made where only an estimate was asked for
+        show_table(_summary(workspace.folder(cls.stage), manifest))
+
+
+def _named(workspace: Path) -> Path | None:
+    """The workspace, if it is not just the current folder."""
+    return None if workspace == Path() else workspace
 
 
 def _summary(folder: Path, manifest: Manifest) -> Any:
@@ -192,6 +202,22 @@ def _status(
         raise typer.Exit(1)
 
 
+@app.command("view")
+def _view(
+    workspace: WorkspaceOption = Path(),
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. Default: any that is free.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+) -> None:
+    """The map over its imagery in the browser, on this machine only; Ctrl-C ends it."""
+    from eearth.console import Reporter
+    from eearth.view.session import view
+    from eearth.workspace import Workspace
+
+    with Reporter() as report:
+        view(Workspace(workspace), port=port, browser=not no_browser, opened=typer.echo, report=report)
+
+
 @app.command("demo")
 def _demo(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to work; made if it is not there.")] = Path(
@@ -236,7 +262,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = TYPER_INTERRUPTED
     except EearthError as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, error.workspace)
     except MemoryError:
         _fail(OUT_OF_MEMORY, 1)
     except OSError as error:
@@ -261,8 +287,8 @@ def _disk_text(error: OSError) -> str:
     return f"{error.strerror or error}{where}"
 
 
-def _fail(text: str, code: int) -> NoReturn:
+def _fail(text: str, code: int, workspace: Path | None = None) -> NoReturn:
     from eearth.console import show_error
 
-    show_error(" ".join(text.split()))
+    show_error(" ".join(text.split()), workspace)
     sys.exit(code)

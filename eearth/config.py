@@ -75,6 +75,11 @@ class Settings:
         """JSON-ready settings that only say how to work, or where an input lies."""
         return {item.name: _plain(getattr(self, item.name)) for item in _shown(type(self)) if _incidental(item)}
 
+    def called(self, name: str) -> str:
+        """A setting as whoever chose it wrote it."""
+        origin = self.origins.get(name, "call")
+        return name if origin == "call" else spelled(type(self), name, origin)
+
     def __post_init__(self) -> None:
         """Refuse a number out of its range, wherever it came from, and note what a plain Python call gave."""
         for item in _shown(type(self)):
@@ -82,7 +87,7 @@ class Settings:
             least, most = item.metadata["least"], item.metadata["most"]
             if isinstance(value, int | float) and not least <= value <= most:
                 allowed = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-                msg = f"expected {item.name} of {allowed}, found {value}"
+                msg = f"expected {self.called(item.name)} of {allowed}, found {value}"
                 raise UsageError(msg)
         if not self.origins:
             given = {i.name: "call" for i in _shown(type(self)) if getattr(self, i.name) != i.default}
@@ -217,7 +222,12 @@ def _refuse_unknown(found: Mapping[str, Any], cls: type[Settings], where: str, p
 def suggestion(name: str, known: Sequence[str]) -> str:
     """What a misspelt name may have meant: the nearest of the known ones, or all of them."""
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    return f"did you mean {near[0]}?" if near else f"known: {listed(known)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names one after the other; those that hold a comma themselves are quoted."""
+    return ", ".join(f'"{name}"' if "," in name else name for name in names)
 
 
 def parse(raw: Any, kind: Any, name: str) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -14,8 +16,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from eearth.events import Advanced, Event, Finished, Note, Started, Table, Warned
+from eearth.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from rich.progress import Task
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 # Without a terminal, a line at most this often.
 SECONDS_BETWEEN_LINES = 5.0
 
+
+# `eearth STAGE ...`, as errors and notes name a command to run.
+NAMED_COMMAND = re.compile(r"`eearth (\w+)([^`]*)`")
 
 # A file or a pipe has no width: wide enough that a command in a table stays in one piece.
 PLAIN_WIDTH = 200
@@ -62,8 +69,9 @@ class Reporter:
     Progress, notes and warnings go to the standard error; the standard output is for results.
     """
 
-    def __init__(self) -> None:
-        """Bars if the standard error is a terminal, lines otherwise."""
+    def __init__(self, workspace: Path | None = None) -> None:
+        """Bars if the standard error is a terminal, lines otherwise; commands in texts are for `workspace`."""
+        self.workspace = workspace
         width = None if sys.stderr.isatty() else PLAIN_WIDTH
         self.console = Console(stderr=True, highlight=False, width=width)
         self._bars: Progress | None = None
@@ -103,9 +111,10 @@ class Reporter:
         elif isinstance(event, Table):
             show_table(event, self.console)
         elif isinstance(event, Warned):
-            self.console.print(f"[yellow]Warning:[/yellow] {escape(event.text)}", soft_wrap=True)
+            text = escape(pasteable(event.text, self.workspace))
+            self.console.print(f"[yellow]Warning:[/yellow] {text}", soft_wrap=True)
         elif isinstance(event, Note):
-            self.console.print(escape(event.text), soft_wrap=True)
+            self.console.print(escape(pasteable(event.text, self.workspace)), soft_wrap=True)
 
     def _start(self, event: Started) -> None:
         if self._bars is not None:
@@ -135,6 +144,23 @@ class Reporter:
             self.console.print(f"{task}: {pace.started.total} {pace.started.unit} in {elapsed:.1f} s", soft_wrap=True)
 
 
+def pasteable(text: str, workspace: Path | None) -> str:
+    """The text with the commands that it names as they can be run: with their argument, and for the same workspace."""
+
+    def completed(found: re.Match[str]) -> str:
+        stage, rest = found[1], found[2]
+        if stage not in SETTINGS or "--help" in rest:
+            return found[0]
+        if not rest.strip() or rest.lstrip().startswith("-"):
+            arguments = [item.name for item in fields(SETTINGS[stage]) if item.metadata.get("argument")]
+            rest = "".join(f" {name.upper()}" for name in arguments) + rest
+        if workspace is not None and not re.search(r" (-w|--workspace)\b", rest):
+            rest += f" -w {shlex.quote(str(workspace))}"
+        return f"`eearth {stage}{rest}`"
+
+    return NAMED_COMMAND.sub(completed, text)
+
+
 def show_table(table: Table, console: Console | None = None) -> None:
     """Print a table; to the standard output unless told otherwise."""
     shown = RichTable(title=escape(table.title) or None, title_justify="left")
@@ -145,7 +171,8 @@ def show_table(table: Table, console: Console | None = None) -> None:
     (console or Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)).print(shown)
 
 
-def show_error(text: str) -> None:
-    """Print one line to the standard error."""
+def show_error(text: str, workspace: Path | None = None) -> None:
+    """Print one line to the standard error; commands in it are for `workspace`."""
     sys.stdout.flush()
-    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/bold red] {escape(text)}", soft_wrap=True)
+    shown = escape(pasteable(text, workspace))
+    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/bold red] {shown}", soft_wrap=True)

@@ -6,11 +6,23 @@ expected, what was found, and what to run; the command line prints it without a 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
 
 class EearthError(Exception):
-    """Root of every error that the user can mend."""
+    """Root of every error that the user can mend.
+
+    Attributes:
+        exit_code: Of the process.
+        workspace: The folder that the command line named, for the commands in the message; None for the current one.
+    """
 
     exit_code = 1
+    workspace: Path | None = None
 
 
 class UsageError(EearthError):
@@ -48,7 +60,16 @@ class UnreachableError(SourceError):
 
 
 class NothingFoundError(SourceError):
-    """No scene is there, or none that shows anything of the region: elsewhere the same provider may have some."""
+    """No scene is there, or none that shows anything of the region: elsewhere the same provider may have some.
+
+    Attributes:
+        unreadable: Item id of a scene that is there but cannot be read → the reason.
+    """
+
+    def __init__(self, message: str, unreadable: Mapping[str, str] | None = None) -> None:
+        """Say it in one line."""
+        super().__init__(message)
+        self.unreadable = dict(unreadable or {})
 
 
 class SceneError(SourceError):

@@ -29,6 +29,9 @@ HASHERS = 8
 # Files that a thread hashes in one go: handing over a small file takes longer than hashing it.
 FILES_AT_ONCE = 32
 
+# The record of files that were made for the user to fill.
+TO_BE_FILLED = "to be filled"
+
 # What a rerun may change without anything downstream being different.
 VOLATILE = ("eearth", "seconds", "timings", "origins", "paths", "how")
 
@@ -66,6 +69,11 @@ class Manifest:
     timings: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[str]:
+        """Everything that must be in the folder: artifacts, and what was made for the user to fill."""
+        return [*self.outputs, *self.records.get(TO_BE_FILLED, ())]
 
     @property
     def digest(self) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import textwrap
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.image import imsave
 
 if TYPE_CHECKING:
@@ -33,9 +35,28 @@ def write_png(figure: Figure, path: Path) -> None:
     """Write a PNG without a date or a version in it."""
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; the file beside the picture has it in letters.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # see `legible`
         figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def legible(names: Mapping[int, str]) -> list[str]:
+    """Class names by code, and the code alone where the font lacks a letter of the name and would draw a box.
+
+    matplotlib's own font, which is the same everywhere, has the Latin, Greek, Cyrillic, Arabic and Hebrew letters and
+    many signs; Chinese, Japanese, Korean, the scripts of India and pictographs it lacks. The tables beside each picture
+    and the report have every name in its letters.
+    """
+    known = _letters()
+    return [
+        name if all(ord(letter) in known for letter in name if not letter.isspace()) else f"class {code}"
+        for code, name in names.items()
+    ]
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """What the font has."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
 def _short(count: int) -> str:

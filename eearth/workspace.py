@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from eearth.config import Settings
 from eearth.errors import WorkspaceError
-from eearth.manifest import MANIFEST, Manifest, file_digest, folder_digest, output_digests, write_json
+from eearth.manifest import MANIFEST, TO_BE_FILLED, Manifest, file_digest, folder_digest, output_digests, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -99,7 +99,8 @@ class Run:
     ) -> Manifest:
         """Digest the artifacts and write the manifest; the folder takes its final name when the run's block ends.
 
-        Files `to_be_filled` are the user's from then on: what becomes of them is no damage, so they have no digest.
+        Files `to_be_filled` are the user's from then on: what is written into them is no damage, so they have no
+        digest; but they must be there.
 
         Until the manifest is written, an interruption loses nothing. Logs hold the time of day: they are no artifact.
 
@@ -121,7 +122,7 @@ class Run:
             seconds=round(time.monotonic() - self.started, 2),
             timings=dict(timings or {}),
             figures=dict(figures),
-            records=dict(records),
+            records=dict(records) | ({TO_BE_FILLED: list(to_be_filled)} if to_be_filled else {}),
         )
         self.finished.write(self.folder)
         return self.finished
@@ -168,7 +169,7 @@ class Workspace:
             state = "was interrupted" if self.partial(stage).is_dir() else "is missing"
             msg = f"expected {self.folder(stage)}, which {state}: run `eearth {stage}` first"
             raise WorkspaceError(msg)
-        gone = [name for name in manifest.outputs if not (self.folder(stage) / name).exists()]
+        gone = [name for name in manifest.files if not (self.folder(stage) / name).exists()]
         if gone:
             msg = f"expected {', '.join(gone)} in {self.folder(stage)}, found nothing: run `eearth {stage}` again"
             raise WorkspaceError(msg)
@@ -188,6 +189,12 @@ class Workspace:
             )
             raise WorkspaceError(msg)
         return manifest
+
+    def changed_since(self, stage: str) -> list[str]:
+        """Folders of earlier stages that were made again since a finished stage read them."""
+        read = self.require(stage).inputs
+        present = {folder: self.manifest(earlier) for earlier, folder in FOLDERS.items() if folder in read}
+        return [folder for folder, manifest in present.items() if manifest and manifest.digest != read[folder]]
 
     def given(self, *stages: str) -> dict[str, Input]:
         """Finished stages as inputs of another one."""
@@ -230,7 +237,7 @@ class Workspace:
         if not self.folder(settings.stage).is_dir():
             return None
         manifest = self.manifest(settings.stage)
-        if manifest is None or any(not (self.folder(settings.stage) / name).exists() for name in manifest.outputs):
+        if manifest is None or any(not (self.folder(settings.stage) / name).exists() for name in manifest.files):
             return None
         same = manifest.settings == settings.what()
         return manifest if same and manifest.inputs == {n: given.digest for n, given in inputs.items()} else None

@@ -102,7 +102,10 @@ def write_map(
     writer = LandCoverWriter(folder, folder / "scratch", grid, classes, {})
     rng = np.random.default_rng(3)
     confidence = np.where(codes > 0, rng.integers(30, 101, grid.shape), 255).astype(np.uint8)
-    writer.write(0, grid.window, Prediction(codes, confidence, np.where(codes > 0, 5, 255).astype(np.uint8)))
+    counts = np.where(codes > 0, 5, 255).astype(np.uint8)
+    reason = np.where(codes > 0, 0, 1).astype(np.uint8)
+    strange = np.where(codes > 0, np.linspace(20, 254, grid.width).astype(np.uint8), 255).astype(np.uint8)
+    writer.write(0, grid.window, Prediction(codes, confidence, counts, confidence, reason, strange))
     writer.finish()
     assets = {
         "landcover": landcover_asset(folder / "landcover.tif", grid, classes),

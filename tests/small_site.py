@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import geopandas as gpd
 import numpy as np
 import rasterio
+from forked import eearth
 from scenery import lonlat_outline, utm_grid
 from shapely.geometry import box, shape
 
 from eearth.geo.cube import CUBE, Cube
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
@@ -159,23 +159,19 @@ def _item(name: str, day: str, grid: Grid) -> dict[str, Any]:
     }
 
 
-def download_command(site: Site, catalog: Path | str, workspace: Path, prelude: str = "") -> list[str]:
-    """`eearth download` of the site; `prelude` is Python that runs before."""
-    start = ["-c", f"{prelude}\nfrom eearth.cli import main\nmain()"] if prelude else ["-m", "eearth"]
+def download_words(site: Site, catalog: Path | str, workspace: Path) -> list[str]:
+    """The words of `eearth download` of the site."""
     return [
-        sys.executable, "-W", "error", *start, "download", str(site.region), "--catalog", str(catalog),
-        "--collection", COLLECTION, "--bands", ",".join(BANDS), "--datetime", "2023",
-        "--max-cloud", "100", "-w", str(workspace),
+        "download", str(site.region), "--catalog", str(catalog), "--collection", COLLECTION,
+        "--bands", ",".join(BANDS), "--datetime", "2023", "--max-cloud", "100", "-w", str(workspace),
     ]  # fmt: skip
 
 
 def download(
     site: Site, catalog: Path | str, workspace: Path, prelude: str = "", env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        download_command(site, catalog, workspace, prelude),
-        capture_output=True, text=True, check=False, timeout=120, env=dict(env) if env is not None else None,
-    )  # fmt: skip
+    """Run it in a process of its own, where warnings are errors; `prelude` is Python that runs before."""
+    return eearth(*download_words(site, catalog, workspace), prelude=prelude, env=env)
 
 
 def differing_pixels(workspace: Path, reference: Path) -> int:

@@ -18,7 +18,7 @@ from eearth.settings import SETTINGS
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = (*SETTINGS, "status", "demo")
+COMMANDS = (*SETTINGS, "status", "view", "demo")
 HEAVY = ("torch", "rasterio", "geopandas", "pandas", "numpy", "scipy", "sklearn", "matplotlib", "zarr", "pystac_client")
 
 
@@ -107,7 +107,7 @@ def test_the_installed_command_is_the_same() -> None:
         (["fly"], "No such command 'fly'"),
         (["download", "r.geojson", "--max-cloud", "much"], "expected a number for --max-cloud, found 'much'"),
         (["download", "r.geojson", "--grid", "any"], "expected snap|native for --grid, found 'any'"),
-        (["download", "r.geojson", "--workers", "0"], "expected workers of at least 1, found 0"),
+        (["download", "r.geojson", "--workers", "0"], "expected --workers of at least 1, found 0"),
         (["demo", "--seeds", "0"], "--seeds"),
     ],
 )
@@ -126,7 +126,11 @@ def test_a_wrong_command_line_is_one_line_and_exits_with_2(tmp_path: Path, words
     [
         (["download", "none.geojson"], "expected a region file, found nothing at none.geojson"),
         (["rasterize", "none.gpkg"], "none.gpkg, found nothing"),
-        (["pretrain"], "expected imagery, which is missing: run `eearth download` first"),
+        (["pretrain"], "expected imagery, which is missing: run `eearth download REGION` first"),
+        (
+            ["pretrain", "-w", "a b"],
+            "expected a b/imagery, which is missing: run `eearth download REGION -w 'a b'` first",
+        ),
         (["status", "-w", "nowhere"], "found no folder at nowhere: `eearth download REGION -w nowhere` makes one"),
     ],
 )

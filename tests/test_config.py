@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from eearth.config import SETTINGS_FILE, describe, parse, provider_tables, resolve, setting_names, setting_types
+from eearth.config import (
+    SETTINGS_FILE,
+    describe,
+    parse,
+    provider_tables,
+    resolve,
+    setting_names,
+    setting_types,
+    suggestion,
+)
 from eearth.errors import UsageError
 from eearth.settings import (
     SETTINGS,
@@ -99,15 +108,15 @@ def test_settings_for_the_manifest_are_json_without_secrets() -> None:
         ("[download]\nworkers = 2.5", "expected a whole number for workers in eearth.toml, found 2.5"),
         ("[download]\nworkers = true", "expected a whole number for workers in eearth.toml, found True"),
         ('[download]\nworkers = "many"', "expected a whole number for workers in eearth.toml, found 'many'"),
-        ("[download]\nworkers = 0", "expected workers of at least 1, found 0"),
+        ("[download]\nworkers = 0", "expected workers in eearth.toml of at least 1, found 0"),
         ("[download]\nresolution = nan", "expected a number for resolution in eearth.toml, found nan"),
         ("[download]\nresolution = inf", "expected a number for resolution in eearth.toml, found inf"),
         ('[download]\nresolution = "ten"', "expected a number for resolution in eearth.toml, found 'ten'"),
-        ("[download]\nmax_cloud = -1", "expected max_cloud of 0 to 100, found -1"),
-        ("[download]\nmin_coverage = 101", "expected min_coverage of 0 to 100, found 101"),
-        ("[download]\nmax_dates = 0", "expected max_dates of at least 1, found 0"),
+        ("[download]\nmax_cloud = -1", "expected max_cloud in eearth.toml of 0 to 100, found -1"),
+        ("[download]\nmin_coverage = 101", "expected min_coverage in eearth.toml of 0 to 100, found 101"),
+        ("[download]\nmax_dates = 0", "expected max_dates in eearth.toml of at least 1, found 0"),
         ('[download]\ncomposite = "weekly"', "expected none|monthly for composite in eearth.toml, found 'weekly'"),
-        ("[download]\nresolution = 0", "expected resolution of at least 1e-09, found 0"),
+        ("[download]\nresolution = 0", "expected resolution in eearth.toml of at least 1e-09, found 0"),
         ('[download]\ngrid = "any"', "expected snap|native for grid in eearth.toml, found 'any'"),
         ("[download]\nbands = []", "expected text, or several separated by commas for bands in eearth.toml, found []"),
         ("[download]\nbands = 3", "expected text, or several separated by commas for bands in eearth.toml, found 3"),
@@ -205,7 +214,7 @@ def test_every_setting_has_a_sentence_a_readable_type_and_a_default_that_fits(st
             "auto|cpu|cuda", "full|frozen|gradual", "none|monthly", "cog|zarr", "float32|int8", "auto|off",
             "info_nce|vicreg|barlow_twins", "auto|whole|cut", "majority|nearest", "balanced|plain",
             "seasonal-unet|temporal-attention-unet|unet3d|convlstm-unet|tsvit",
-            "last|first|error|largest|drop",
+            "last|first|error|largest|drop", "gpkg|parquet|none",
             "olofsson|proportional|equal", "wilson|wald", "model|map", "blocks|features",
             "text, or several separated by commas",
             "a whole number, or several separated by commas", "a path, or several separated by commas",
@@ -238,3 +247,7 @@ def test_how_a_download_works_is_not_what_it_makes() -> None:
     )  # fmt: skip
     assert other.what() == plain.what()
     assert DownloadSettings(region=Path("r.geojson"), composite="monthly").what() != plain.what()
+
+
+def test_known_names_with_commas_are_quoted() -> None:
+    assert suggestion("zzz", ["water", "maize, silage"]) == 'known: water, "maize, silage"'

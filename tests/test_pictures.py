@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from eearth.pictures import _short, draw_confusion, draw_history
+from eearth.pictures import _short, draw_confusion, draw_history, legible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,11 @@ def test_confusion_is_drawn_the_same_each_time(tmp_path: Path, classes: int) -> 
 def test_names_in_a_script_without_a_font_do_no_harm(tmp_path: Path) -> None:
     draw_confusion(tmp_path / "a.png", [[3, 1], [0, 2]], ["गेहूँ", "森林"])
     drawn(tmp_path / "a.png")
+
+
+def test_a_name_that_would_be_boxes_is_written_as_its_code() -> None:
+    names = {1: "forêt", 2: "森林", 7: "лес", 8: "crops 🌾", 9: "water\n(lake)"}
+    assert legible(names) == ["forêt", "class 2", "лес", "class 8", "water\n(lake)"]
 
 
 def test_a_matrix_that_does_not_fit_the_names_is_refused(tmp_path: Path) -> None:

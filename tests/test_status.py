@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import pytest
+from forked import eearth
 from scenery import noise, utm_grid, write_tif
 
 from eearth import status as status_module
@@ -266,21 +267,21 @@ def test_the_command_line_finds_damage_in_a_real_cube_and_says_how_to_mend_it(tm
     outline = gpd.GeoDataFrame(geometry=[grid.footprint.buffer(-50)], crs=32633).to_crs(4326)
     outline.to_file(tmp_path / "r.geojson", driver="GeoJSON")
     options = "--catalog site --datetime 2023 --bands red,nir --mask-asset none"
-    assert shell(f"eearth download r.geojson {options} -w w", tmp_path).returncode == 0
-    whole = shell("eearth status --verify -w w", tmp_path)
+    assert eearth("download", "r.geojson", *options.split(), "-w", "w", cwd=tmp_path).returncode == 0
+    whole = eearth("status", "--verify", "-w", "w", cwd=tmp_path)
     assert (whole.returncode, "damaged" in whole.stdout) == (0, False)
     assert re.search(r"^verify imagery: \d+ files in ", whole.stderr, re.MULTILINE)
     chunk = max((tmp_path / "w/imagery/cube.zarr").rglob("*"), key=lambda path: path.is_file() * path.stat().st_size)
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 1
     chunk.write_bytes(content)
-    assert shell("eearth status -w w", tmp_path).returncode == 0
-    damaged = shell("eearth status --verify -w w", tmp_path)
+    assert eearth("status", "-w", "w", cwd=tmp_path).returncode == 0
+    damaged = eearth("status", "--verify", "-w", "w", cwd=tmp_path)
     assert (damaged.returncode, damaged.stderr.count("Error")) == (1, 0)
     assert "cube.zarr is not what was written" in damaged.stdout
     (mending,) = (s.command for s in verified(Workspace(tmp_path / "w")).values() if s.state == "damaged")
     assert shell(mending, tmp_path).returncode == 0
-    assert shell("eearth status --verify -w w", tmp_path).returncode == 0
+    assert eearth("status", "--verify", "-w", "w", cwd=tmp_path).returncode == 0
 
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -294,5 +295,5 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_a_stage_that_is_broken_fails_a_verification_too(workspace: Workspace) -> None:
     run(workspace, "download")
     (workspace.folder("download") / "artifact").unlink()
-    assert shell(f"eearth status -w {workspace.root}", workspace.root).returncode == 0
-    assert shell(f"eearth status --verify -w {workspace.root}", workspace.root).returncode == 1
+    assert eearth("status", "-w", workspace.root).returncode == 0
+    assert eearth("status", "--verify", "-w", workspace.root).returncode == 1

@@ -204,7 +204,7 @@ def test_a_budget_without_steps_leaves_the_encoder_and_looks_at_no_validation_la
     encoder = new_encoder([one.series], PRETRAIN)
     model, history = finetune(encoder, [one], FinetuneSettings(labels_per_class=5))
     assert same(model.encoder, encoder)
-    assert [sorted(row) for row in history] == [["loss", "step"]]
+    assert [sorted(row) for row in history] == [["start_loss", "step"]]
     assert history[0]["step"] == 0
     score = mean_iou(model, [one], [(0, Window(0, 0, 48, 48))], torch.device("cpu"), part=3)
     assert score > 0.9

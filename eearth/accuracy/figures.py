@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from eearth.pictures import CURVES, PLAIN, wrapped, write_png
+from eearth.pictures import CURVES, PLAIN, legible, wrapped, write_png
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ def draw_areas(path: Path, found: MapAccuracy) -> None:
     axes.barh(range(len(mapped)), mapped, height=0.55, color="#c9d4da", label="as mapped (pixels counted)")
     areas = [share.times(total) for share in found.accuracy.area_shares]
     _draw_points(axes, areas, 0.0, 1, "as estimated from the sample")
-    _finish(axes, [entry.name for entry in found.classes], "Area of each class")
+    _finish(axes, legible({entry.code: entry.name for entry in found.classes}), "Area of each class")
     axes.set_xlim(left=0)
     axes.set_xlabel("km²; bars: 95 % interval")
     write_png(figure, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +17,7 @@ from eearth.geo.grid import Grid
 from eearth.geo.labels.legend import LandCoverClass
 from eearth.geo.raster import read_raster
 from eearth.geo.splits.blocks import TRAIN, VALIDATION
+from eearth.geo.splits.files import told_of_split
 from eearth.geo.splits.footprints import footprints_of
 from eearth.geo.splits.split import laid_out
 
@@ -126,7 +126,7 @@ def groups_of(
             msg = f"expected {path} for --resample features, found nothing: run `eearth rasterize` again"
             raise WorkspaceError(msg)
         return read_raster(path, grid)[held].astype(np.int64), []
-    shape, flags = _block(folder / "quality.json", held, grid)
+    shape, flags = _block(folder, held, grid)
     rows, columns = np.nonzero(held)
     squares = _square(rows, columns, grid, shape)
     if there:
@@ -136,36 +136,16 @@ def groups_of(
     return squares, flags
 
 
-def _block(path: Path, held: NDArray[np.bool_], grid: Grid) -> tuple[tuple[int, int], list[str]]:
+def _block(folder: Path, held: NDArray[np.bool_], grid: Grid) -> tuple[tuple[int, int], list[str]]:
     """((height, width) of a block in pixels, flags)."""
+    known = told_of_split(folder).get("block_pixels")
+    if known is not None:
+        return (int(known[0]), int(known[1])), []
     sides = pixel_sides(grid)
-    split = json.loads(path.read_text(encoding="utf-8")).get("split") if path.is_file() else None
-    side = (split or {}).get("block_size_m")
-    if side is not None:
-        return _pixels_of(float(side), sides), []
     squares, _ = laid_out(held.astype(np.uint8), sides, None, None)
     size = f"{squares.height * sides[0]:.4g} x {squares.width * sides[1]:.4g} m"
     told = f"the split has no blocks of known size: the groups are squares of {size} laid over the test pixels"
     return (squares.height, squares.width), [f"{told}, and neighbouring ones may be alike"]
-
-
-def _pixels_of(side: float, sides: tuple[float, float]) -> tuple[int, int]:
-    """(height, width) in pixels of a block with the side that a split records: the root of its area.
-
-    Of the numbers about there, along the longer side of a pixel, it is the one that gives that area with a whole number
-    along the other; of several the one that is most nearly square.
-    """
-    tall = sides[0] > sides[1]
-    coarse, fine = max(sides), min(sides)
-    near = range(max(1, round(side / coarse) - 1), round(side / coarse) + 2)
-    shapes = [(number, max(1, round(side**2 / (number * coarse * fine)))) for number in near]
-
-    def distance(shape: tuple[int, int]) -> tuple[float, float]:
-        one, other = shape[0] * coarse, shape[1] * fine
-        return round(abs(one * other / side**2 - 1), 9), abs(one - other)
-
-    one, other = min(shapes, key=distance)
-    return (one, other) if tall else (other, one)
 
 
 def _homes(

@@ -18,6 +18,7 @@ from eearth.accuracy.stratified import (
     assess,
     ratio,
 )
+from eearth.config import listed
 from eearth.errors import LabelError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def assess_sample(
     if near.any():
         told.append(
             f"{int(near.sum())} of {near.size} points lie in or beside labels that the model learnt from: the map may "
-            "be better there; see overall_accuracy_away_from_training"
+            "be better there; see the overall accuracy away from training labels"
         )
     return MapAccuracy(tuple(classes), sample, assess(sample, method), away, tuple(told))
 
@@ -119,7 +120,7 @@ def _refuse_missing(classes: Sequence[SampledClass], sample: StratifiedSample, p
         return
     # Points of one's choice in a class that a random sample has missed would make it no random sample.
     never = [entry for entry in missing if not (points.mapped == entry.code).any()]
-    names = ", ".join(entry.name for entry in never or missing)
+    names = listed([entry.name for entry in never or missing])
     found, advice = ("none", "label those that lie there")
     if never:
         found = "no point at all"
@@ -150,7 +151,7 @@ def _single(classes: Sequence[SampledClass], sample: StratifiedSample) -> list[s
     ]
     if not lonely:
         return []
-    return [f"a single labelled point in {', '.join(lonely)}: a variance takes two, what depends on it has no interval"]
+    return [f"a single labelled point in {listed(lonely)}: a variance takes two, what depends on it has no interval"]
 
 
 def _lacking(classes: Sequence[SampledClass], sample: StratifiedSample) -> list[str]:

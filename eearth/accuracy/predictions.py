@@ -14,8 +14,8 @@ from eearth.geo.cube import CUBE, Cube
 from eearth.geo.labels.legend import LandCoverClass
 from eearth.geo.products.writer import LANDCOVER
 from eearth.geo.splits.blocks import TEST
+from eearth.models.device import choose_device
 from eearth.models.files import LAND_COVER, load_land_cover
-from eearth.training.loop import choose_device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from eearth.geo.sampling.design import DesignStratum
 from eearth.geo.sampling.labelled import codes_of, in_order_of, pixels_of, read_labelled
 from eearth.geo.sampling.training import near_training
 from eearth.geo.splits.blocks import TRAIN, VALIDATION
+from eearth.geo.splits.files import told_of_split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,11 +57,8 @@ class Training:
 
 def training_of(folder: Path) -> Training | None:
     """The training labels of a workspace's labels folder; None where there are none."""
-    split, quality = folder / "split.tif", folder / "quality.json"
-    if not split.is_file():
-        return None
-    told = json.loads(quality.read_text(encoding="utf-8")).get("split") if quality.is_file() else None
-    return Training(split, (told or {}).get("buffer_m"))
+    split = folder / "split.tif"
+    return Training(split, told_of_split(folder).get("buffer_m")) if split.is_file() else None
 
 
 def assess_drawn(

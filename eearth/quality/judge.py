@@ -44,7 +44,8 @@ def judge(
         seed: Of the choice of pixels where there are many.
         report: Hears where the imagery says nothing.
     """
-    if not made.footprints.pixels.any():
+    patched = not made.footprints.pixels.any()
+    if patched:
         made = replace(made, footprints=footprints_of(made.labels, patches(made.labels)))
     looked_at = squares(made.labels, seed)
     clear = clear_observations(series, looked_at, made.labels)
@@ -55,6 +56,7 @@ def judge(
     quality = summarise(
         made, clear=clear, dropped=dropped, conflicts=conflicts, checked=profiles.number.size, suspects=suspects
     )
+    quality = replace(quality, unit="patches" if patched else "features")
     quality.write(folder / "quality.json")
     draw_labels(folder / "quality.png", made, quality)
     write_suspects(folder / "suspects.geojson", quality, made)

@@ -10,23 +10,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from eearth.geo.splits.blocks import BUFFER, NAMES, TEST, TRAIN, VALIDATION
-from eearth.pictures import PLAIN, wrapped, write_png
+from eearth.geo.colours import class_colours
+from eearth.geo.splits.blocks import BUFFER, NAMES
+from eearth.pictures import PLAIN, legible, wrapped, write_png
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from eearth.geo.labels.legend import LandCoverClass
     from eearth.quality.summary import Labelling, Quality
 
 LONGEST_SIDE = 900  # pixels shown
 NAMED = 20  # suspects with their number
 NO_LABEL = "#f2f2f2"
-# Okabe & Ito (2008), as for curves; grey for what serves nothing.
-PARTS = {TRAIN: "#0072b2", VALIDATION: "#e69f00", TEST: "#d55e00", BUFFER: "#b0b0b0"}
+DROPPED = "#b0b0b0"
 LONGEST_LEGEND = 16  # classes to a column
 
 
@@ -45,12 +46,14 @@ def draw_labels(path: Path, made: Labelling, quality: Quality) -> None:
     figure = Figure(figsize=(2 * side[1] + 3.4, max(side[0], 2.2) + 0.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     colours = {entry.code: entry.colour for entry in made.classes}
+    of_parts = part_colours(made.classes)
     _paint(left, made.labels[thin, thin], colours, (height, width), "classes")
-    _paint(right, made.split.part[thin, thin], PARTS, (height, width), "parts")
+    _paint(right, made.split.part[thin, thin], of_parts, (height, width), "parts")
     for axes in (left, right):
         _ring(axes, made, quality)
-    classes = [Patch(color=entry.colour, label=wrapped(entry.name)) for entry in made.classes]
-    parts = [Patch(color=PARTS[code], label=name) for code, name in {**NAMES, BUFFER: "dropped (buffer)"}.items()]
+    names = legible({entry.code: entry.name for entry in made.classes})
+    classes = [Patch(color=entry.colour, label=wrapped(name)) for entry, name in zip(made.classes, names, strict=True)]
+    parts = [Patch(color=of_parts[code], label=name) for code, name in {**NAMES, BUFFER: "dropped (buffer)"}.items()]
     rings = [Line2D([], [], marker="o", mfc="none", mec="black", ls="", label="worth a look")]
     legend = figure.legend(
         handles=[*classes, Patch(color="none", label=""), *parts, *(rings if quality.suspects else [])],
@@ -62,6 +65,14 @@ def draw_labels(path: Path, made: Labelling, quality: Quality) -> None:
     for text in legend.get_texts():
         text.set(**PLAIN)
     write_png(figure, path)
+
+
+def part_colours(classes: Sequence[LandCoverClass]) -> dict[int, str]:
+    """A colour for each part that is none of the classes'; grey for what serves nothing."""
+    given = {entry.name: entry.colour for entry in classes}
+    parts = {code: f"part {name}" for code, name in NAMES.items()}
+    chosen = class_colours([*given, *parts.values()], given)[len(given) :]
+    return dict(zip(parts, chosen, strict=True)) | {BUFFER: DROPPED}
 
 
 def _paint(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import geopandas as gpd
 import numpy as np
@@ -77,6 +77,7 @@ class Quality:
         checked: Features that were compared with the imagery.
         suspects: Those that look like another class, the clearest cases first.
         split: What the split promises.
+        unit: What was compared: features, or the patches of a map, which has none.
     """
 
     classes: tuple[dict[str, Any], ...]
@@ -85,6 +86,7 @@ class Quality:
     checked: dict[str, int]
     suspects: tuple[dict[str, Any], ...]
     split: dict[str, Any]
+    unit: Literal["features", "patches"] = "features"
 
     def write(self, path: Path) -> None:
         """Write `quality.json`."""
@@ -95,7 +97,7 @@ class Quality:
         tables = []
         if self.dropped:
             rows = tuple((one["reason"], _text(one["features"]), _text(one["pixels"])) for one in self.dropped)
-            tables.append(Table(title="labels that are not used", columns=("why", "features", "pixels"), rows=rows))
+            tables.append(Table(title="labels that are not used", columns=("why", self.unit, "pixels"), rows=rows))
         if self.suspects:
             tables.append(self._suspects())
         return tables
@@ -106,8 +108,9 @@ class Quality:
             for one in self.suspects[:SHOWN]
         )
         shown = f"the clearest {len(rows)} of {len(self.suspects)}" if len(self.suspects) > SHOWN else f"{len(rows)}"
-        title = f"labels worth a look ({shown}; {self.checked['features']} features compared with the imagery)"
-        return Table(title=title, columns=("feature", "class", "looks like", "confidence", "pixels"), rows=rows)
+        title = f"labels worth a look ({shown}; {self.checked['features']} {self.unit} compared with the imagery)"
+        one = {"features": "feature", "patches": "patch"}[self.unit]
+        return Table(title=title, columns=(one, "class", "looks like", "confidence", "pixels"), rows=rows)
 
 
 def left_out(by_reason: Mapping[str, int], vanished: int, claimed: int, footprints: Footprints) -> list[Dropped]:
@@ -162,6 +165,7 @@ def summarise(
         suspects=tuple(_described(one, names, made) for one in suspects),
         split={
             "block_size_m": split.block_size_m,
+            "block_pixels": split.block_pixels,
             "buffer_m": split.buffer_m,
             "min_distance_m": split.min_distance_m,
             "divided_features": len(split.divided),

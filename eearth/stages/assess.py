@@ -17,7 +17,7 @@ from eearth.geo.products.writer import LANDCOVER
 from eearth.geo.sampling.classmap import read_map
 from eearth.geo.sampling.design import DESIGN, KIND, Design
 from eearth.manifest import file_digest, write_json
-from eearth.pictures import draw_confusion
+from eearth.pictures import draw_confusion, legible
 from eearth.workspace import file_input
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _write(folder: Path, model: ModelAccuracy | None, sampled: MapAccuracy | Non
 
 
 def _draw_sample(folder: Path, sampled: MapAccuracy) -> None:
-    names = [entry.name for entry in sampled.classes]
+    names = legible({entry.code: entry.name for entry in sampled.classes})
     found, counts = sampled.accuracy, sampled.sample.counts.T
     draw_confusion(folder / "confusion.png", counts, names, counted="points", proportions=found.proportions.T)
     measures = {"user's accuracy": found.users_accuracy, "producer's accuracy": found.producers_accuracy}
@@ -167,7 +167,7 @@ def _draw_sample(folder: Path, sampled: MapAccuracy) -> None:
 
 
 def _draw_blocks(folder: Path, model: ModelAccuracy, prefix: str) -> None:
-    names = [entry.name for entry in model.classes]
+    names = legible({entry.code: entry.name for entry in model.classes})
     draw_confusion(folder / f"{prefix}confusion.png", model.confusion, names)
     found = model.measured
     measures = {"user's accuracy": found.users_accuracy, "producer's accuracy": found.producers_accuracy}

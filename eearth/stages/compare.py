@@ -23,10 +23,10 @@ from eearth.errors import ModelError, UsageError, WorkspaceError
 from eearth.events import Note, Report, Table, silent
 from eearth.geo.cube import CUBE, Cube
 from eearth.manifest import file_digest, write_text
+from eearth.models.device import choose_device
 from eearth.models.files import encoder_of, load_encoder
 from eearth.models.registry import MODELS
 from eearth.settings import FinetuneSettings, PretrainSettings
-from eearth.training.loop import choose_device
 from eearth.training.pretrain import new_encoder
 from eearth.workspace import Input, Run, Workspace, file_input, inputs_of_others
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import asdict
+from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,33 +13,44 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eearth.calibration import fit_temperature, reliability, tempered
+from eearth.data.described import training_region
 from eearth.data.regions import asked_imagery, open_all_labelled
 from eearth.evaluation import examine
 from eearth.events import Note, Report, Table, Warned, silent
+from eearth.geo.products.item import Asset
+from eearth.geo.products.model_card import write_model_card
+from eearth.geo.products.model_facts import ModelFacts
+from eearth.geo.products.model_item import write_model_item
+from eearth.geo.products.provenance import ITEM
 from eearth.geo.splits.blocks import TEST, VALIDATION
 from eearth.manifest import write_json
+from eearth.models.device import choose_device
 from eearth.models.files import LAND_COVER, encoder_of, is_outdated, load_encoder, save_land_cover
-from eearth.pictures import draw_confusion, draw_history, draw_reliability
+from eearth.pictures import draw_confusion, draw_history, draw_reliability, legible
 from eearth.settings import PretrainSettings
+from eearth.training.familiarity import familiarity_of
 from eearth.training.finetune import finetune as train
 from eearth.training.history import write_history
-from eearth.training.loop import choose_device
 from eearth.training.pretrain import at_home, new_encoder
 from eearth.workspace import Workspace, file_input, inputs_of_others
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from eearth.data.chips import LabelledSeries
     from eearth.evaluation import Examined
     from eearth.geo.labels.legend import LandCoverClass
+    from eearth.geo.products.model_facts import TrainingRegion
     from eearth.manifest import Manifest
     from eearth.metrics import Accuracy
     from eearth.models.encoder import Encoder
     from eearth.models.segmentation import LandCoverModel
     from eearth.settings import FinetuneSettings
-    from eearth.workspace import Input
+    from eearth.workspace import Input, Run
 
+
+METRICS = "metrics.json"
+CARD = "model_card.md"
 
 CALIBRATED = "Temperature of the validation pixels; expected calibration errors and bins of the test pixels."
 NOT_CALIBRATED = "There are no validation labels to calibrate with, or none within the label budget: temperature 1."
@@ -46,8 +59,8 @@ NOT_CALIBRATED = "There are no validation labels to calibrate with, or none with
 def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = silent) -> Manifest:
     """Fine-tune an encoder on the training labels and measure it on the test blocks, into `finetune/`.
 
-    Writes `model.safetensors`, `model.json`, `history.csv`, `loss.png`, `metrics.json`, `metrics.csv`,
-    `confusion.png` and `reliability.png`.
+    Writes `model.safetensors`, `model.json`, `item.json` (STAC), `model_card.md`, `history.csv`, `loss.png`,
+    `metrics.json`, `metrics.csv`, `confusion.png` and `reliability.png`.
 
     Args:
         workspace: Where imagery and labels are, and where to write.
@@ -74,6 +87,7 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
             encoder, regions, settings, legend=legend, device=device, checkpoint=run.scratch, report=report
         )
         model.augment = settings.augment
+        model.familiarity = familiarity_of(model.to(device).encoder, regions, device)
         examined = {
             name: examine(model, regions[0], part, device)
             for name, part in (("test", TEST), ("validation", VALIDATION))
@@ -82,17 +96,20 @@ def finetune(workspace: Workspace, settings: FinetuneSettings, report: Report = 
         model.temperature = _temperature(held_out)
         save_land_cover(run.folder, model, asked_imagery(workspace), [asdict(entry) for entry in classes])
         write_history(run.folder / "history.csv", history)
-        draw_history(run.folder / "loss.png", history, {"loss": ["loss"], "mIoU": ["validation_miou"]})
+        draw_history(run.folder / "loss.png", history, {"loss": ["loss", "start_loss"], "mIoU": ["validation_miou"]})
         measured = {name: found.accuracy if found else None for name, found in examined.items()}
         calibration = _write_reliability(
             run.folder, examined["test"], model.temperature, calibrated=held_out is not None
         )
         _write_metrics(run.folder, measured, calibration, classes)
+        learnt = tuple(map(training_region, sources, regions, repeat(classes)))
+        _write_card(run, model, classes, learnt, _pretrained(weights, run.inputs))
         report(_table(measured["test"], classes))
         return run.finish(
             seed=settings.seed,
             figures=_figures(model, history, measured, weights) | _said(calibration),
             records={"device": str(device)},
+            to_be_filled=(CARD,),
         )
 
 
@@ -166,7 +183,7 @@ def _write_metrics(
 ) -> None:
     names = {entry.code: entry.name for entry in classes}
     write_json(
-        folder / "metrics.json",
+        folder / METRICS,
         {
             "note": "Accuracy on held-out blocks of the labels: not a probability sample, so no confidence intervals.",
             "classes": names,
@@ -181,7 +198,44 @@ def _write_metrics(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("code", "class", "pixels", "iou", "f1", "producers_accuracy", "users_accuracy"))
         writer.writerows(_rows(test, names))
-    draw_confusion(folder / "confusion.png", test.confusion, [names[code] for code in test.codes])
+    draw_confusion(folder / "confusion.png", test.confusion, legible({code: names[code] for code in test.codes}))
+
+
+def _write_card(
+    run: Run,
+    model: LandCoverModel,
+    classes: tuple[LandCoverClass, ...],
+    learnt: tuple[TrainingRegion, ...],
+    pretrained: str | None,
+) -> None:
+    """The model for people, and for catalogues, with the figures of `metrics.json`."""
+    figures = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
+    facts = ModelFacts(
+        network=model.config(),
+        parameters=sum(weights.numel() for weights in model.parameters()),
+        margin=model.margin,
+        classes=classes,
+        regions=learnt,
+        pretrained=pretrained,
+        settings=run.settings.what(),
+        test=figures["test"],
+        calibration=figures["calibration"],
+    )
+    write_model_card(run.folder / CARD, facts)
+    files = {
+        "card": Asset(run.folder / CARD, "Model card", "text/markdown", ("metadata",), edited=True),
+        "metrics": Asset(run.folder / METRICS, "Accuracy and calibration", "application/json", ("metadata",)),
+    }
+    write_model_item(run.folder / ITEM, facts, run.folder / LAND_COVER, files)
+
+
+def _pretrained(weights: Path | None, inputs: Mapping[str, Input]) -> str | None:
+    """What the encoder learnt from before; None for random weights."""
+    if weights is None:
+        return None
+    if "pretrain" in inputs:
+        return "Self-supervised pre-training on the imagery of the same region, without labels"
+    return f"The encoder in the file with sha256 {inputs['encoder'].digest}"
 
 
 def _rows(result: Accuracy, names: dict[int, str]) -> list[tuple[Any, ...]]:

@@ -112,6 +112,7 @@ def _refuse_unheeded(settings: RasterizeSettings) -> None:
 
 def _split(burnt: Burnt, grid: Grid, settings: RasterizeSettings, report: Report) -> Split:
     """Split by blocks, folds or the file's own column."""
+    names = {entry.code: entry.name for entry in burnt.classes}
     if settings.split_column is not None:
         column = settings.split_column
         return split_as_given(
@@ -122,6 +123,7 @@ def _split(burnt: Burnt, grid: Grid, settings: RasterizeSettings, report: Report
             buffer=settings.buffer,
             drop_near=settings.drop_near,
             source=f"the column `{column}` of {settings.labels}",
+            names=names,
             report=report,
         )
     return split_features(
@@ -135,6 +137,7 @@ def _split(burnt: Burnt, grid: Grid, settings: RasterizeSettings, report: Report
         test_fraction=settings.test_fraction,
         validation_fraction=settings.validation_fraction,
         seed=settings.seed,
+        names=names,
         report=report,
     )
 

@@ -89,7 +89,7 @@ def _spare_labels(workspace: Workspace) -> None:
     if theirs:
         msg = (
             f"expected a sample that nobody has worked on to replace, found {', '.join(theirs)} in {folder}: move it "
-            f"elsewhere together with its {DESIGN}, `eearth assess --reference` reads them there"
+            f"elsewhere together with its {DESIGN}, `eearth assess --reference FILE` reads them there"
         )
         raise WorkspaceError(msg)
 

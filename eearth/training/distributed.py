@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from eearth.config import launched
 from eearth.errors import EearthError, UsageError
-from eearth.training.loop import choose_device
+from eearth.models.device import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

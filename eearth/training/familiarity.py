@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from eearth.models.encoder import Encoder
 
 # Points that stand for the ground; twice as many find a little more (docs/design/0013), and cost twice as much.
-POINTS = 256
+POINTS = 128
 
 # Pixels that are looked at, or up to twice as many, in squares of this side spread evenly over the regions.
 PIXELS, SQUARES, SQUARE = 9000, 48, 32

@@ -67,7 +67,9 @@ def finetune(
         report: Receives progress.
 
     Returns:
-        The model on the CPU, and for the start and each step its loss, with the validation mIoU where there was one.
+        The model on the CPU, and for each step its loss, with the validation mIoU where there was one. Step 0 has a
+        `start_loss` of its own kind: of the very pixels that the linear start was fitted to, in whole windows; the
+        steps' `loss` is of a few windows, turned and with their radiometry changed.
 
     Raises:
         UsageError: Class weights are given for a class that is not there.
@@ -84,7 +86,7 @@ def finetune(
     state = TrainingState(modules, optimizer_of(model, settings), checkpoint)
     if not state.restore():
         loss = start_head(model, regions, chosen, lesson.weight, settings.seed, loss=lesson.loss)
-        state.history.append({"step": 0, "loss": loss})
+        state.history.append({"step": 0, "start_loss": loss})
         begin_average(modules)
         _validate(state, lesson)
     _train(state, lesson, steps, report if steps else silent)  # the start alone is no progress to watch

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from eearth.errors import UsageError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -182,16 +180,3 @@ def update(
 def half_precision(device: torch.device) -> torch.autocast:
     """bfloat16 on a GPU, float32 elsewhere."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a setting: `auto` is the first GPU if there is one.
-
-    Raises:
-        UsageError: A GPU is asked for where there is none.
-    """
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        msg = "expected a CUDA device for --device cuda, found none: use --device cpu"
-        raise UsageError(msg)
-    return torch.device("cuda" if available and name != "cpu" else "cpu")

@@ -118,6 +118,8 @@ def test_text_that_names_one_class_and_is_the_code_of_another_is_refused_everywh
         assert np.flatnonzero(np.array(accuracies(text)) == 0.5).tolist() == [code - 1]
         assert references(text) == [code]
     assert code_named("LATE", legend, LabelError) is None
+    assert references("4.0") == references("4.") == [4]  # as a spreadsheet writes a column with a gap
+    assert code_named("4.5", legend, LabelError) is None
     assert code_named(" water  body", {7: "Water body"}, LabelError) == 7
     for refuse, error in ((weights, UsageError), (accuracies, UsageError), (references, LabelError)):
         with pytest.raises(error, match="found '2', the name of class 1 and the code of 5: give the classes") as caught:

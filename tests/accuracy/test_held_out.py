@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.transform import Affine
 from scenery import utm_grid, write_tif
 
-from eearth.accuracy.held_out import _pixels_of, assess_blocks, groups_of, values_of_map
-from eearth.errors import WorkspaceError
+from eearth.accuracy.held_out import assess_blocks, groups_of, values_of_map
+from eearth.errors import LabelError, WorkspaceError
+from eearth.geo.grid import Grid
 from eearth.geo.labels.legend import LandCoverClass
-from eearth.geo.splits.blocks import TEST, TRAIN, cut
-from eearth.geo.splits.split import side_of
+from eearth.geo.splits.blocks import TEST, TRAIN
+from eearth.geo.splits.split import split_blocks
 from eearth.geo.splits.whole_features import split_features
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from eearth.geo.grid import Grid
 
 GRID = utm_grid(20, 40)  # two blocks of 20 x 20 pixels of 10 m
 
@@ -31,11 +31,11 @@ GRID = utm_grid(20, 40)  # two blocks of 20 x 20 pixels of 10 m
 def labels(tmp_path: Path) -> Path:
     """All is for testing, in blocks of 200 m."""
     write_tif(tmp_path / "split.tif", np.full(GRID.shape, TEST, np.uint8), GRID)
-    return with_blocks(tmp_path, 200.0)
+    return with_blocks(tmp_path, (20, 20))
 
 
-def with_blocks(folder: Path, side: float | None) -> Path:
-    (folder / "quality.json").write_text(json.dumps({"split": {"block_size_m": side}}))
+def with_blocks(folder: Path, shape: tuple[int, int] | None) -> Path:
+    (folder / "quality.json").write_text(json.dumps({"split": {"block_pixels": shape}}))
     return folder
 
 
@@ -95,19 +95,25 @@ def test_groups_are_the_blocks_that_were_dealt_to_the_test_part(tmp_path: Path) 
     write_tif(tmp_path / "features.tif", features, grid)
     outlines = sum(block.part == "test" for block in split.blocks)
     squares = sum(block.part == "test" for block in split.blocks[:100])
-    groups = grouped(with_blocks(tmp_path, split.block_size_m), split.part == TEST, grid)
+    groups = grouped(with_blocks(tmp_path, split.block_pixels), split.part == TEST, grid)
     assert len(np.unique(groups[groups >= 0])) == squares < outlines / 2
     for feature in np.unique(features[split.part == TEST]):
         assert len(np.unique(groups[(features == feature) & (split.part == TEST)])) == 1
 
 
-@given(
-    st.tuples(st.floats(3, 40), st.floats(3, 40)),
-    st.floats(60, 700),
-)
-def test_blocks_are_as_the_split_cut_them(sides: tuple[float, float], side: float) -> None:
-    blocks = cut(np.ones((8, 8), np.uint8), sides, side)
-    assert _pixels_of(side_of(blocks, sides), sides) == (blocks.height, blocks.width)
+@settings(deadline=None, max_examples=25)
+@given(st.tuples(st.floats(3, 40), st.floats(3, 40)), st.floats(60, 700))
+def test_a_split_knows_its_blocks(sides: tuple[float, float], size: float) -> None:
+    """Its outlines, whole ones inside the grid, have just so many pixels."""
+    grid = Grid(GRID.crs, Affine(sides[1], 0, 5e5, 0, -sides[0], 5e6), 80, 80)
+    codes = np.random.default_rng(0).integers(1, 3, grid.shape).astype(np.uint8)
+    try:
+        split = split_blocks(codes, grid, block_size=size, buffer=0, test_fraction=0.4, validation_fraction=0, seed=0)
+    except LabelError:
+        return  # one block is no split
+    height, width = split.block_pixels or (0, 0)
+    left, bottom, right, top = split.blocks[0].outline.bounds
+    assert (right - left, top - bottom) == pytest.approx((min(width, 80) * sides[1], min(height, 80) * sides[0]))
 
 
 def test_a_split_without_blocks_is_grouped_by_squares_and_says_so(labels: Path) -> None:
@@ -130,7 +136,7 @@ def test_groups_of_many_features_take_memory_for_their_pixels_only(tmp_path: Pat
     write_tif(tmp_path / "features.tif", np.arange(1, 320 * 320 + 1, dtype=np.uint32).reshape(grid.shape), grid)
     held = np.ones(grid.shape, bool)
     tracemalloc.start()
-    groups = grouped(with_blocks(tmp_path, 10.0), held, grid)
+    groups = grouped(with_blocks(tmp_path, (1, 1)), held, grid)
     assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
     tracemalloc.stop()
     assert len(np.unique(groups)) == 320 * 320

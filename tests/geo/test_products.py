@@ -287,6 +287,12 @@ def test_full_disk_is_reported(tmp_path: Path, request: pytest.FixtureRequest, l
     assert run.stdout.startswith(place.format(tmp_path))
 
 
+def test_a_map_that_no_disk_holds_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DiskError, match=r"until it is finished it takes 96,\d\d\d,\d\d\d MB\), \d+ MB are free there"):
+        writer(tmp_path, grid_of(4_000_000, 4_000_000))
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 def test_disk_that_fills_up_at_the_end_is_reported_and_the_work_kept(tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -15,14 +16,17 @@ from rasterio.transform import Affine
 
 from eearth.data.series import Series
 from eearth.events import Event, Note
+from eearth.geo.colours import _oklab
 from eearth.geo.grid import Grid
 from eearth.geo.labels.legend import LandCoverClass
+from eearth.geo.splits.blocks import TEST, TRAIN, VALIDATION
 from eearth.geo.splits.footprints import footprints_of
 from eearth.geo.splits.split import Split
 from eearth.geo.splits.whole_features import split_features
 from eearth.quality import looking
 from eearth.quality.judge import judge
 from eearth.quality.looking import clear_observations, patches, squares
+from eearth.quality.picture import part_colours
 from eearth.quality.profiles import profiles_of
 from eearth.quality.summary import Dropped, Labelling, left_out
 from eearth.quality.suspects import disagreeing, find_suspects
@@ -174,6 +178,20 @@ def test_the_files_say_what_was_found(tmp_path: Path) -> None:
     assert min(picture.shape[:2]) > 200
 
 
+def test_the_parts_have_colours_of_their_own() -> None:
+    """Even where the classes have those of the parts without them."""
+    plain = part_colours(())
+    named = [plain[code] for code in (TRAIN, VALIDATION, TEST)]
+    classes = [
+        LandCoverClass(code=n, name=f"class {n}", colour=colour, pixels=1, polygons=1)
+        for n, colour in enumerate(named, start=1)
+    ]
+    chosen = part_colours(classes)
+    assert len(set(chosen.values()) | set(named)) == 7
+    places = _oklab([*named, *(chosen[code] for code in (TRAIN, VALIDATION, TEST))])
+    assert min(np.linalg.norm(one - other) for one, other in combinations(places, 2)) >= 0.1
+
+
 def test_imagery_that_was_never_clear_is_no_failure(tmp_path: Path) -> None:
     labels, features, _ = planted(0, 0)
     series = region()[0]
@@ -193,6 +211,9 @@ def test_a_map_without_features_is_looked_at_by_patches(tmp_path: Path) -> None:
     quality = judge(tmp_path, made(labels, nothing), region()[0], dropped=[], conflicts=(0, 0), seed=0)
     assert quality.checked["features"] == patches(labels).max()
     assert len(quality.suspects) > 3
+    suspects = quality.tables()[-1]
+    assert f"{patches(labels).max()} patches compared" in suspects.title
+    assert suspects.columns[0] == "patch"
 
 
 def test_patches_are_those_of_a_flood_fill() -> None:

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+from forked import Running, eearth
 from loopback.nginx import serve_files
 from rasterio.enums import Resampling
 from rasterio.features import geometry_mask
@@ -29,6 +28,7 @@ from eearth.stages.download import download
 from eearth.workspace import Workspace
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -42,20 +42,11 @@ SENTINEL_2_BANDS = (
 )  # fmt: skip
 ROMANIAN = ("blue", "green", "red", "nir", "nir08", "swir16")
 # The command line, with blocks of one chunk: a small region then has several, as a large one has.
-IN_SMALL_BLOCKS = "import eearth.geo.imagery.fetch as f; f.BLOCK = 64; from eearth.cli import main; main()"
+IN_SMALL_BLOCKS = "import eearth.geo.imagery.fetch as f; f.BLOCK = 64"
 
 
-def command(*words: str | Path, small_blocks: bool = False) -> list[str]:
-    start = ["-c", IN_SMALL_BLOCKS] if small_blocks else ["-m", "eearth"]
-    return [sys.executable, "-W", "error", *start, "download", *map(str, words)]
-
-
-def eearth(*words: str | Path, **how: bool) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words, **how), capture_output=True, text=True, check=False, timeout=120)
-
-
-def succeed(*words: str | Path, **how: bool) -> subprocess.CompletedProcess[str]:
-    done = eearth(*words, **how)
+def succeed(*words: str | Path, prelude: str = "") -> subprocess.CompletedProcess[str]:
+    done = eearth("download", *words, prelude=prelude)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -314,13 +305,12 @@ def pieces_here(folder: Path) -> int:
     )
 
 
-def kill_when(process: subprocess.Popen[bytes], moment: Callable[[], bool]) -> bool:
+def kill_when(process: Running, moment: Callable[[], bool]) -> bool:
     """True if the process was killed at the moment, False if it ended before."""
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         if moment():
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             return True
         time.sleep(0.005)
     return False
@@ -340,14 +330,12 @@ def test_a_killed_download_goes_on_where_it_stopped(stac_api: str, real_data: Pa
         (tmp_path / "killed" / "imagery.partial" / CUBE).exists,
     ]
     for moment in moments:
-        with subprocess.Popen(
-            command(*words, small_blocks=True), stderr=subprocess.DEVNULL, start_new_session=True
-        ) as process:
+        with Running("download", *words, prelude=IN_SMALL_BLOCKS) as process:
             killed = kill_when(process, moment)
         if not killed:
             break
         assert not (tmp_path / "killed" / "imagery").exists()
-    succeed(*words, small_blocks=True)
+    succeed(*words, prelude=IN_SMALL_BLOCKS)
     whole, made = Manifest.read(tmp_path / "whole" / "imagery"), Manifest.read(tmp_path / "killed" / "imagery")
     assert made.outputs == whole.outputs
     assert made.digest == whole.digest
@@ -403,7 +391,7 @@ def test_a_region_that_cannot_fit_the_disk_is_refused_at_once(tmp_path: Path) ->
     region = tmp_path / "r.geojson"
     gpd.GeoDataFrame(geometry=[box(14, 45, 15, 46)], crs=4326).to_file(region, driver="GeoJSON")
     started = time.monotonic()
-    done = eearth(region, "--resolution", "0.01", "--catalog", "http://127.0.0.1:9/", "-w", tmp_path / "w")
+    done = eearth("download", region, "--resolution", "0.01", "--catalog", "http://127.0.0.1:9/", "-w", tmp_path / "w")
     assert time.monotonic() - started < 15
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

@@ -25,6 +25,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from stac_schemas import validate
 
 from eearth.data.series import Chips
 from eearth.errors import ModelError, SourceError, UsageError, WorkspaceError
@@ -187,6 +188,7 @@ def test_the_geotiff_is_a_cog_with_named_bands_scales_and_nodata(workspace: Work
         assert file.tags()["ENCODER"] == "seasonal-unet"
         assert file.tags()["MODEL"] == workspace.require("pretrain").digest
     item = json.loads((workspace.folder("embed") / "item.json").read_text())
+    validate(item)
     bands = item["assets"]["features"]["raster:bands"]
     assert [band["scale"] for band in bands] == code["scale"]
     assert bands[0]["nodata"] == -128

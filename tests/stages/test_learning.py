@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -15,12 +13,15 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+from forked import Running, eearth
 from rio_cogeo import cog_validate
 from shapely.geometry import Polygon, box
+from stac_schemas import validate
 
 from eearth.errors import LabelError, ModelError, WorkspaceError
 from eearth.events import Event, Note, Started, Warned
 from eearth.geo.cube import CUBE, Cube
+from eearth.geo.products.tiled import FINISHED
 from eearth.models.files import load_encoder
 from eearth.settings import DownloadSettings, FinetuneSettings, PredictSettings, PretrainSettings, RasterizeSettings
 from eearth.stages.download import download
@@ -65,12 +66,6 @@ def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
     """A copy that a test may change."""
     shutil.copytree(trained.root, tmp_path / "copy")
     return Workspace(tmp_path / "copy")
-
-
-def _run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "eearth", *words], capture_output=True, text=True, timeout=300, check=False, **options
-    )  # type: ignore[call-overload, no-any-return]
 
 
 def _region(path: Path, grid_region: Path, shape: Polygon | None = None, **shift: float) -> Path:
@@ -137,39 +132,27 @@ def test_a_label_budget_ends_with_the_linear_start(workspace: Workspace) -> None
     assert done.figures["test overall accuracy"] > 0.4
     assert not any(isinstance(event, Started) for event in heard)
     rows = (workspace.folder("finetune") / "history.csv").read_text().splitlines()
-    assert rows[0] == "step,loss"
+    assert rows[0] == "step,start_loss"
     assert len(rows) == 2
     assert rows[1].startswith("0,")
 
 
 def test_pretraining_killed_and_rerun_gives_the_same_weights(workspace: Workspace, tmp_path: Path) -> None:
     shutil.rmtree(workspace.folder("pretrain"))
-    words = [
-        sys.executable,
-        "-m",
-        "eearth",
-        "pretrain",
-        "-w",
-        str(workspace.root),
-        "--steps",
-        "12",
-        "--batch-size",
-        "4",
-    ]
+    words = ["pretrain", "-w", str(workspace.root), "--steps", "12", "--batch-size", "4"]
     environment = os.environ | {"EEARTH_PRETRAIN_DATES": "4"}
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     partial = workspace.partial("pretrain")
-    while not (partial / "plan.json").is_file():
-        time.sleep(0.02)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with Running(*words, env=environment) as process:
+        while not (partial / "plan.json").is_file():
+            time.sleep(0.02)
+        time.sleep(1.0)
+        os.kill(process.pid, signal.SIGKILL)
     assert not workspace.folder("pretrain").exists()
-    assert subprocess.run(words, env=environment, capture_output=True, check=False).returncode == 0
+    assert eearth(*words, env=environment).returncode == 0
     whole = tmp_path / "whole"
     shutil.copytree(workspace.folder("download"), whole / "imagery")
     shutil.copytree(workspace.folder("rasterize"), whole / "labels")
-    assert subprocess.run([*words, "-w", str(whole)], env=environment, capture_output=True, check=False).returncode == 0
+    assert eearth(*words, "-w", whole, env=environment).returncode == 0
     assert Workspace(whole).require("pretrain").outputs == workspace.require("pretrain").outputs
 
 
@@ -225,11 +208,11 @@ def test_an_encoder_of_an_earlier_version_is_one_clear_line(workspace: Workspace
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - the file is no mapping
     del header["revision"]
     save_file(tensors, workspace.root / "old.safetensors", metadata={"eearth": json.dumps(header)})
-    done = _run("finetune", "--encoder", str(workspace.root / "old.safetensors"), "-w", str(workspace.root))
+    done = eearth("finetune", "--encoder", str(workspace.root / "old.safetensors"), "-w", str(workspace.root))
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("Error: expected weights of the present seasonal-unet")
-    assert line.endswith("run `eearth pretrain` again")
+    assert line.endswith(f"run `eearth pretrain -w {workspace.root}` again")
     path.write_bytes((workspace.root / "old.safetensors").read_bytes())
     pretrain(workspace, PRETRAIN)
     assert load_encoder(path).name == "seasonal-unet"
@@ -257,6 +240,16 @@ def test_an_encoder_is_no_land_cover_model(workspace: Workspace, provider: Simul
         predict(workspace, PredictSettings(region=provider.region, model=encoder))
 
 
+def test_a_model_that_is_older_than_the_labels_is_told(workspace: Workspace, provider: SimulatedRegion) -> None:
+    assert workspace.changed_since("finetune") == []
+    rasterize(workspace, RasterizeSettings(labels=provider.labels, seed=7))
+    pixel = _region(workspace.root / "pixel.gpkg", provider.region, left=303, top=303, width=2, height=2)
+    heard: list[Event] = []
+    predict(workspace, PredictSettings(region=pixel), heard.append)
+    said = [event.text for event in heard if isinstance(event, Warned)]
+    assert "the model is older than labels/: run `eearth finetune` again for one made from these" in said
+
+
 def test_the_map_lies_exactly_on_the_grid(workspace: Workspace, provider: SimulatedRegion) -> None:
     predict(workspace, PredictSettings(region=provider.region))
     grid = Cube.open(workspace.folder("download") / CUBE).grid
@@ -267,6 +260,9 @@ def test_the_map_lies_exactly_on_the_grid(workspace: Workspace, provider: Simula
             assert (file.height, file.width) == grid.shape
             assert file.transform == grid.transform
             assert file.crs == grid.crs
+    item = json.loads((workspace.folder("predict") / "item.json").read_text(encoding="utf-8"))
+    validate(item)
+    assert (workspace.folder("predict") / item["links"][0]["href"]).is_file()  # the model's item
     with rasterio.open(workspace.folder("predict") / "landcover.tif") as file:
         assert file.nodata == 0
         assert file.tags()["CLASS_2"] == "forest"
@@ -330,30 +326,31 @@ def test_beyond_the_imagery_it_fetches_and_leaves_the_rest_empty(
 
 
 def test_a_model_file_alone_is_enough(workspace: Workspace, provider: SimulatedRegion, tmp_path: Path) -> None:
-    """The model knows its classes, its bands and how its imagery was asked for."""
+    """The model knows its classes, its bands and how its imagery was asked for.
+
+    Imagery for a map is chosen by the clouds that scenes announce, a download's by those over its region: that is all
+    that tells the maps apart.
+    """
     predict(workspace, PredictSettings(region=provider.region))
     fresh = Workspace(tmp_path / "fresh")
     model = workspace.folder("finetune") / "model.safetensors"
     output = tmp_path / "out" / "map.tif"
     done = predict(fresh, PredictSettings(region=provider.region, model=model, output=output))
     assert done.figures["imagery"] == "fetched for this map"
-    np.testing.assert_array_equal(_map(fresh), _map(workspace))
+    assert (_map(fresh) == _map(workspace)).mean() > 0.8
     sides = {path.name for path in output.parent.iterdir()}
-    assert sides == {"map.tif", "map.tif.aux.xml", "map.qml", "map_confidence.tif"}
+    assert sides == {"map.tif", "map.tif.aux.xml", "map.qml", "map.sld", "map_confidence.tif", "map_areas.csv"}
 
 
 def test_prediction_killed_and_rerun_gives_the_same_map(workspace: Workspace, provider: SimulatedRegion) -> None:
     words = ["predict", str(provider.region), "--tile-size", "64", "--window-size", "44", "--batch-size", "1"]
-    assert _run(*words, "-w", str(workspace.root)).returncode == 0
+    assert eearth(*words, "-w", str(workspace.root)).returncode == 0
     expected = workspace.require("predict").outputs
     shutil.rmtree(workspace.folder("predict"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eearth", *words, "-w", str(workspace.root)], stderr=subprocess.DEVNULL
-    )
-    progress = workspace.partial("predict") / "scratch" / "progress.json"
-    while process.poll() is None and not progress.is_file():
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert _run(*words, "-w", str(workspace.root)).returncode == 0
+    progress = workspace.partial("predict") / "scratch" / FINISHED
+    with Running(*words, "-w", workspace.root) as process:
+        while process.poll() is None and not progress.is_file():
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+    assert eearth(*words, "-w", str(workspace.root)).returncode == 0
     assert workspace.require("predict").outputs == expected

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -10,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from forked import eearth
 from scipy.ndimage import distance_transform_edt
 
 from eearth.errors import LabelError, UsageError, WorkspaceError
@@ -46,10 +45,7 @@ def slovenia_in(folder: Path, real_data: Path, **values: Any) -> Workspace:
 @pytest.fixture(scope="module")
 def slovenia(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Workspace:
     workspace = slovenia_in(tmp_path_factory.mktemp("slovenia"), real_data)
-    words = [str(real_data / "slovenia" / "labels.gpkg"), "-w", str(workspace.root)]
-    done = subprocess.run(
-        [sys.executable, "-m", "eearth", "rasterize", *words], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = eearth("rasterize", real_data / "slovenia" / "labels.gpkg", "-w", workspace.root)
     assert done.returncode == 0, done.stderr
     assert "cultivated land" in done.stderr
     return workspace
@@ -152,7 +148,7 @@ def test_the_same_again_is_up_to_date_and_another_seed_is_not(tmp_path: Path, re
     table = next(event for event in heard if isinstance(event, Table))
     assert table.columns == ("code", "class", "features", "pixels", "train", "validation", "test", "clear (least)")
     assert len(table.rows) == 5
-    assert any(isinstance(event, Warned) and "part has no pixel of the classes" in event.text for event in heard)
+    assert any(isinstance(event, Warned) and "part has no pixel of " in event.text for event in heard)
     again: list[Event] = []
     assert rasterize(workspace, RasterizeSettings(labels=labels, polygons="cut"), again.append) == first
     assert [event.text for event in again if isinstance(event, Note)] == [

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyogrio
 import pytest
 import rasterio
+from forked import eearth
 from pyproj import Transformer
 from scenery import utm_grid, write_tif
 
@@ -144,6 +143,16 @@ def test_a_labelled_sample_is_never_replaced(raster: Path, tmp_path: Path) -> No
     assert not workspace.partial("sample").exists()
 
 
+def test_a_sample_that_was_deleted_is_drawn_again(raster: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "project")
+    before = sample(workspace, SampleSettings(map=raster, size=200))
+    (workspace.folder("sample") / "sample.gpkg").unlink()
+    with pytest.raises(WorkspaceError, match=r"expected sample\.gpkg in .*sample, found nothing: run `eearth sample`"):
+        workspace.require("sample")
+    assert sample(workspace, SampleSettings(map=raster, size=200)).digest == before.digest
+    assert (workspace.folder("sample") / "sample.gpkg").is_file()
+
+
 def test_what_lies_beside_a_sample_is_never_removed(raster: Path, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "project")
     sample(workspace, SampleSettings(map=raster, size=200))
@@ -173,19 +182,16 @@ def test_a_map_in_degrees_has_areas_by_latitude(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 1, "map, which is missing: run `eearth predict` first"),
+        ([], 1, "map, which is missing: run `eearth predict REGION` first"),
         (["--map", "none.tif"], 1, "expected a file at none.tif, found nothing"),
         (["--map", "map.tif", "--expected", "forrest=0.9"], 2, "found 'forrest'; did you mean forest?"),
-        (["--map", "map.tif", "--size", "1"], 2, "expected size of at least 2, found 1"),
+        (["--map", "map.tif", "--size", "1"], 2, "expected --size of at least 2, found 1"),
         (["--map", "map.tif", "--allocation", "neyman"], 2, "expected olofsson|proportional|equal"),
-        (["--map", "map.tif", "--standard-error", "0"], 2, "expected standard_error of 1e-06 to 0.5, found 0"),
+        (["--map", "map.tif", "--standard-error", "0"], 2, "expected --standard-error of 1e-06 to 0.5, found 0"),
     ],
 )
 def test_what_cannot_be_sampled_is_one_line(raster: Path, words: list[str], code: int, message: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "eearth", "sample", *words],
-        cwd=raster.parent, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = eearth("sample", *words, cwd=raster.parent)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert sum(line.startswith("Error") for line in done.stderr.splitlines()) == 1
@@ -194,7 +200,7 @@ def test_what_cannot_be_sampled_is_one_line(raster: Path, words: list[str], code
 
 
 def test_expected_classes_must_be_of_the_map(raster: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="known: forest, crops, other, water, bog, ice"):
+    with pytest.raises(UsageError, match='known: forest, "crops, other", water, bog, ice'):
         sample(Workspace(tmp_path / "project"), SampleSettings(map=raster, expected=("zzz=0.5",)))
 
 

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import torch
 from fields import field_workspace
+from rasterio.warp import transform_geom
+from shapely.geometry import box, shape
+from stac_schemas import validate
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from eearth.calibration import fit_temperature, tempered
 from eearth.data.regions import open_labelled
 from eearth.errors import UsageError
 from eearth.evaluation import examine
+from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import Window
 from eearth.geo.splits.blocks import TEST, VALIDATION
 from eearth.inference.classify import classify
@@ -73,6 +77,30 @@ def test_errors_and_bins_are_those_of_the_test_pixels(trained: Workspace) -> Non
     picture = matplotlib.image.imread(trained.folder("finetune") / "reliability.png")
     assert min(picture.shape[:2]) > 200
     assert "calibration error" in trained.require("finetune").figures
+
+
+def test_the_model_is_described_for_catalogues_and_for_people(trained: Workspace) -> None:
+    """The item is valid, lies where the imagery lies, and says of the network what torch says of it."""
+    folder = trained.folder("finetune")
+    item = json.loads((folder / "item.json").read_text(encoding="utf-8"))
+    validate(item)
+    model, saved = load_land_cover(folder / LAND_COVER)
+    said = item["properties"]
+    assert said["mlm:total_parameters"] == sum(weights.numel() for weights in model.parameters())
+    assert [entry["value"] for entry in said["mlm:output"][0]["classification:classes"]] == list(model.classes)
+    assert said["mlm:hyperparameters"]["window_size"] == SETTINGS.window_size
+    assert (said["mlm:pretrained"], said["mlm:pretrained_source"]) == (False, None)
+    cube = Cube.open(trained.folder("download") / CUBE)
+    assert said["start_datetime"] == f"{np.datetime_as_string(cube.times[0], unit='s')}Z"
+    outline = shape(transform_geom("EPSG:4326", cube.grid.crs, item["geometry"]))
+    assert outline.symmetric_difference(box(*cube.grid.bounds)).area < 10  # of 230,400 m²: a centimetre along the edge
+    card = (folder / "model_card.md").read_text(encoding="utf-8")
+    region, _ = open_labelled(trained)
+    assert "model_card.md" not in trained.require("finetune").outputs  # filling it in is no damage
+    assert "file:checksum" not in item["assets"]["card"]
+    for entry in saved.classes:
+        parts = [np.count_nonzero((region.labels == entry["code"]) & (region.split == part)) for part in (1, 2, 3)]
+        assert f"| {entry['code']} | {entry['name']} | {' | '.join(map(str, parts))} |" in card
 
 
 def test_with_a_label_budget_there_is_nothing_to_calibrate_with_and_it_says_so(tmp_path: Path) -> None:

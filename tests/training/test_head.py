@@ -171,5 +171,5 @@ def test_fine_tuning_starts_there_with_the_pixels_of_all_regions() -> None:
     expected = LandCoverModel(encoder, (4, 9))
     weight = torch.from_numpy(balanced_weights(np.array([6, 6]), 1.0))
     loss = start_head(expected, [one, two], chosen, weight, 3)
-    assert history == [{"step": 0, "loss": loss}]
+    assert history == [{"step": 0, "start_loss": loss}]
     assert same(found, expected)

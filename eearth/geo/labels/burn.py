@@ -169,15 +169,16 @@ def _check_classes(classes: Sequence[LandCoverClass], labels: gpd.GeoDataFrame, 
     if len(seen) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
         found = f"only `{seen[0]}`" if seen else "none"
         msg = f"expected at least 2 classes of {source} with pixels on the imagery's grid, found {found}: "
-        raise LabelError(msg + _remedy(rules))
+        raise LabelError(msg + _remedy(rules, labels.attrs.get("where")))
     unseen = [f"`{entry.name}`" for entry in classes if not entry.pixels]
     if unseen:
         report(Warned(text=f"classes of {source} without a pixel on the imagery's grid: {', '.join(unseen)}"))
 
 
-def _remedy(rules: Rules) -> str:
+def _remedy(rules: Rules, where: str | None) -> str:
     """What gives more classes a pixel."""
-    ways = ["label more of the region"]
+    ways = [f"run again with a --where that keeps more than `{where}`"] if where else []
+    ways.append("label more of the region")
     if rules.inner_buffer > 0:
         ways.append("run again with a smaller --inner-buffer")
     if rules.overlap == "drop":

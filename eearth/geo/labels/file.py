@@ -57,7 +57,8 @@ def read_labels(
         multipoints. The index counts the file's features from 0; it repeats where a feature is both polygons and
         points. Columns: `class` (str, not empty); `code` (int, 1..255, one for each class) where the file has such a
         column, or a legend gives them; `geometry`. `attrs["source"]` is the path, `attrs["colours"]`
-        the legend's colours by class name, `attrs["left_out"]` how many features were left out, by reason.
+        the legend's colours by class name, `attrs["left_out"]` how many features were left out, by reason,
+        `attrs["where"]` the condition.
 
     Raises:
         LabelError: The file cannot be used; the message says what to do.
@@ -84,7 +85,8 @@ def read_labels(
     labels = clean_geometries(labels[names.notna()], path, report)
     left.append(labels.index.nunique())
     left_out = {why: int(count) for why, count in zip(STEPS, -np.diff(left), strict=True) if count}
-    labels.attrs.update(source=str(path), colours=dict(legend.colours) if legend else {}, left_out=left_out)
+    colours = dict(legend.colours) if legend else {}
+    labels.attrs.update(source=str(path), colours=colours, left_out=left_out, where=where)
     return _countable(labels, class_column, path)
 
 

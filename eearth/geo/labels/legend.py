@@ -108,7 +108,8 @@ def _fault(classes: Sequence[LandCoverClass]) -> str | None:
 def code_named(text: str, legend: Mapping[int, str], error: type[EearthError]) -> int | None:
     """The code of a class that a user wrote: by its name, else by its code; None if it is neither.
 
-    White space does not matter, nor do upper and lower case where names differ otherwise.
+    White space does not matter, nor do upper and lower case where names differ otherwise; a code may be written as a
+    spreadsheet writes a column of decimals, 1.0.
 
     Args:
         text: What was written.
@@ -121,7 +122,8 @@ def code_named(text: str, legend: Mapping[int, str], error: type[EearthError]) -
     tidy, names = " ".join(text.split()), {code: " ".join(name.split()) for code, name in legend.items()}
     named = [code for code, name in names.items() if name == tidy]
     named = named or [code for code, name in names.items() if name.casefold() == tidy.casefold()]
-    coded = next((code for code in legend if str(code) == tidy), None)
+    digits = re.sub(r"(?<=\d)\.0*$", "", tidy)
+    coded = next((code for code in legend if str(code) == digits), None)
     if len(named) != 1:
         return coded
     if coded not in (None, named[0]):

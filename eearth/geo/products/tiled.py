@@ -19,7 +19,7 @@ from eearth.errors import WorkspaceError
 from eearth.geo.grid import Grid
 from eearth.geo.products.journal import Journal
 from eearth.geo.products.publish import publish
-from eearth.geo.products.unfinished import create, overwrite, settle, writing
+from eearth.geo.products.unfinished import create, overwrite, require_room, settle, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +63,9 @@ class TiledRasters:
             self._finished = Journal(scratch / FINISHED, _product(layers, tags))
             if not self._continues():
                 self._finished.remove()  # first: its files are about to be replaced
+                for layer in layers:
+                    self.partial(layer.name).unlink(missing_ok=True)
+                require_room(scratch, layers, grid)
                 for layer in layers:
                     create(self.partial(layer.name), layer, grid, tags)
                 self._finished.begin()

@@ -19,7 +19,7 @@ from eearth.errors import DiskError
 from eearth.geo.products.overviews import Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -126,15 +126,32 @@ def _describe(file: Any, layer: Layer, tags: Mapping[str, str]) -> None:
     file.update_tags(**tags, **layer.tags)
 
 
+def bytes_of(layer: Layer, grid: Grid) -> int:
+    """What the blocks of an unfinished file take."""
+    blocks = len(layer.descriptions) * math.prod(math.ceil(side / layer.block) for side in grid.shape)
+    return blocks * layer.block**2 * np.dtype(layer.dtype).itemsize
+
+
+def require_room(folder: Path, layers: Iterable[Layer], grid: Grid) -> None:
+    """Say at once that unfinished files do not fit, not once most of the disk is full of nodata.
+
+    Raises:
+        OSError: They do not.
+    """
+    needed, free = sum(bytes_of(layer, grid) for layer in layers), shutil.disk_usage(folder).free
+    if needed > free:
+        msg = f"until it is finished it takes {needed / 1e6:,.0f} MB"
+        raise OSError(msg)
+
+
 def _reserve(path: Path, layer: Layer, grid: Grid) -> None:
     """Take the file's room on the disk now: a new file's empty blocks are holes that take none.
 
     Raises:
         OSError: There is not that much room, or GDAL has failed to create the whole file without saying so.
     """
-    blocks = len(layer.descriptions) * math.prod(math.ceil(side / layer.block) for side in grid.shape)
     size = path.stat().st_size
-    if size < blocks * layer.block**2 * np.dtype(layer.dtype).itemsize:
+    if size < bytes_of(layer, grid):
         msg = f"only {size} bytes were written"
         raise OSError(msg)
     with path.open("r+b") as file, suppress(AttributeError):  # not every system has the call

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eearth.geo.grid import Grid, Window
 
 SQUARE_KILOMETRE = 1e6  # square metres
+HECTARE = 1e4
 
 
 class PixelAreas:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import rasterio
@@ -16,6 +15,7 @@ from eearth.errors import EearthError, WorkspaceError
 from eearth.events import Advanced, Finished, Report, Started, silent
 from eearth.geo.colours import class_colours
 from eearth.geo.grid import Grid, Window
+from eearth.geo.labels.categories import read_categories
 from eearth.geo.labels.legend import MAX_CODE, read_classes
 from eearth.geo.labels.regrid import read_window
 from eearth.geo.sampling.areas import PixelAreas
@@ -173,24 +173,10 @@ def _of_tile(values: NDArray[Any], there: NDArray[np.bool_]) -> dict[int, NDArra
 
 def _own_legend(file: Any, path: Path) -> tuple[dict[int, str], dict[int, str]]:
     """(code → name, code → colour) as the file or its side file says; empty where neither does."""
+    said = read_categories(path)
     names = {
         int(key.removeprefix("CLASS_")): text
         for key, text in file.tags().items()
         if key.removeprefix("CLASS_").isdecimal() and key.startswith("CLASS_")
-    } or _category_names(path)
-    try:
-        table = file.colormap(1)
-    except ValueError:
-        return names, {}
-    return names, {code: "#{:02x}{:02x}{:02x}".format(*table[code]) for code in names if code in table}
-
-
-def _category_names(path: Path) -> dict[int, str]:
-    """GDAL's category names, from the side file of the raster."""
-    side = path.with_name(path.name + ".aux.xml")
-    try:
-        root = ET.parse(side).getroot()  # noqa: S314 - beside the user's own map, written by GDAL or eearth
-    except (OSError, ET.ParseError):
-        return {}
-    listed = root.findall("./PAMRasterBand[@band='1']/CategoryNames/Category")
-    return {code: entry.text for code, entry in enumerate(listed) if entry.text}
+    } or said.names
+    return names, {code: colour for code, colour in said.colours.items() if code in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -22,6 +23,13 @@ def write_split(folder: Path, split: Split, grid: Grid) -> None:
     if split.folds is not None:
         write_raster(folder / "folds.tif", split.folds, grid, nodata=0)
     _write_outlines(folder / "split.geojson", split, grid)
+
+
+def told_of_split(labels: Path) -> dict[str, Any]:
+    """What `quality.json` in a folder of labels tells of their split; empty where it tells nothing."""
+    path = labels / "quality.json"
+    told = json.loads(path.read_text(encoding="utf-8")).get("split") if path.is_file() else None
+    return dict(told or {})
 
 
 def _write_outlines(path: Path, split: Split, grid: Grid) -> None:

@@ -12,7 +12,7 @@ from shapely.geometry import shape
 
 from eearth.errors import LabelError
 from eearth.events import Note, Report, silent
-from eearth.geo.distance import nearest, pixel_sides
+from eearth.geo.distance import near, nearest, pixel_sides
 from eearth.geo.ground import lonlat_of
 from eearth.geo.labels.layer import find_layer, read_features
 from eearth.geo.splits.attempts import Aim, separated, tally
@@ -21,6 +21,7 @@ from eearth.geo.splits.split import BUFFER_PIXELS, Split, tell
 from eearth.geo.splits.territories import Territory
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -88,6 +89,7 @@ def split_as_given(
     buffer: float | None,
     drop_near: bool,
     source: str,
+    names: Mapping[int, str] | None = None,
     report: Report = silent,
 ) -> Split:
     """Split labelled pixels as the user says, and make sure that no two parts lie too near each other.
@@ -100,6 +102,7 @@ def split_as_given(
         buffer: Metres; two pixels of different parts must be farther apart, centre to centre. None = 3 pixels.
         drop_near: Drop pixels that are nearer, as `split_blocks` does, instead of refusing the split.
         source: What to call the split in a message.
+        names: Of the classes by code, for messages.
         report: Hears of dropped pixels, and of classes that are missing from a part.
 
     Raises:
@@ -114,14 +117,14 @@ def split_as_given(
     part = separated(given, aim)
     dropped = int((part == BUFFER).sum())
     if dropped and not drop_near:
-        raise LabelError(_leaking(given, part == BUFFER, features, grid, reach=aim.reach, source=source))
+        raise LabelError(_leaking(given, dropped, features, grid, reach=aim.reach, source=source))
     if dropped:
         report(
             Note(text=f"{dropped} pixels lie at most {aim.reach:.4g} m from a pixel of another part and are dropped")
         )
         _require_both(part, f"{source}, pixels within {aim.reach:.4g} m of another part dropped")
     table = tally(labels, part)
-    tell(classes_of(labels), table, validation=bool((given == VALIDATION).any()), report=report)
+    tell(classes_of(labels), table, validation=bool((given == VALIDATION).any()), names=names, report=report)
     return Split(
         part=part,
         blocks=_outlines(part, grid),
@@ -143,40 +146,49 @@ def _require_both(part: NDArray[np.uint8], source: str) -> None:
 
 def _leaking(
     given: NDArray[np.uint8],
-    near: NDArray[np.bool_],
+    count: int,
     features: NDArray[np.uint32],
     grid: Grid,
     *,
     reach: float,
     source: str,
 ) -> str:
-    """What to say of parts that are too near each other: how many pixels, how near, and an example."""
+    """What to say of parts that are too near each other: how many pixels, how near, and the nearest two."""
     sides = pixel_sides(grid)
-    row, col = (int(place) for place in np.unravel_index(near.argmax(), near.shape))
-    metres, other = _nearest_other(given, (row, col), sides, reach)
-    lon, lat = lonlat_of(grid, row, col)
-    pairs = [(given == one, given == another) for one, another in itertools.combinations(NAMES, 2)]
-    least = min(nearest(one, another, sides, 0.0) for one, another in pairs if one.any() and another.any())
+    least, place = _nearest_pair(given, sides)
+    other = _nearest_other(given, place, sides, reach)
+    lon, lat = lonlat_of(grid, *place)
     allowed = max(0, math.ceil(least) - 1)
-    names = [f"feature {features[place]} ({NAMES[int(given[place])]})" for place in ((row, col), other)]
+    names = [f"feature {features[pixel]} ({NAMES[int(given[pixel])]})" for pixel in (place, other)]
     return (
-        f"expected parts more than {reach:.4g} m apart in {source}, found {int(near.sum())} pixels nearer to another "
-        f"part, the nearest {least:.4g} m, such as {names[0]} at {lon:.5f}, {lat:.5f}, {metres:.4g} m from {names[1]}: "
-        f"run again with --drop-near to drop these pixels, or with --buffer {allowed} to allow them"
+        f"expected parts more than {reach:.4g} m apart in {source}, found {count} pixels nearer to another part, the "
+        f"nearest {least:.4g} m: {names[0]} at longitude {lon:.5f}, latitude {lat:.5f} from {names[1]}; run again with "
+        f"--drop-near to drop these pixels, or with --buffer {allowed} to allow them"
     )
+
+
+def _nearest_pair(given: NDArray[np.uint8], sides: tuple[float, float]) -> tuple[float, tuple[int, int]]:
+    """Metres between the two nearest pixels of different parts, and where one of the two is."""
+    parts = [given == part for part in NAMES]
+    pairs = [(one, other) for one, other in itertools.combinations(parts, 2) if one.any() and other.any()]
+    metres = [nearest(one, other, sides, 0.0) for one, other in pairs]
+    least = min(metres)
+    there = near(*pairs[metres.index(least)], sides, least)
+    row, col = np.unravel_index(there.argmax(), there.shape)
+    return least, (int(row), int(col))
 
 
 def _nearest_other(
     given: NDArray[np.uint8], place: tuple[int, int], sides: tuple[float, float], reach: float
-) -> tuple[float, tuple[int, int]]:
-    """Metres from a pixel to the nearest one of another part, and where that is; there is one within `reach`."""
+) -> tuple[int, int]:
+    """The nearest pixel of another part than a pixel's own; there is one within `reach` metres."""
     margins = [int(reach / side) + 1 for side in sides]
     top, left = (max(0, at - by) for at, by in zip(place, margins, strict=True))
     around = given[top : place[0] + margins[0] + 1, left : place[1] + margins[1] + 1]
     rows, cols = np.nonzero((around != NONE) & (around != given[place]))
     metres = np.hypot((rows + top - place[0]) * sides[0], (cols + left - place[1]) * sides[1])
     first = int(metres.argmin())
-    return float(metres[first]), (int(rows[first]) + top, int(cols[first]) + left)
+    return int(rows[first]) + top, int(cols[first]) + left
 
 
 def _outlines(part: NDArray[np.uint8], grid: Grid) -> tuple[Territory, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from eearth.config import listed
 from eearth.errors import LabelError, UsageError
 from eearth.events import Report, Warned, silent
 from eearth.geo.distance import ROUNDING, nearest, pixel_sides
@@ -25,6 +26,8 @@ from eearth.geo.splits.blocks import (
 from eearth.geo.splits.territories import Territory, territories
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from eearth.geo.grid import Grid
 
 # Blocks to each side of the labelled area. Five are the fewest that give three parts room and two blocks a choice;
@@ -44,12 +47,14 @@ class Split:
         part: (y, x) uint8: 0 no label, 1 train, 2 validation, 3 test, 4 labelled but dropped, too near another part.
         blocks: Each block that has labels, cut at the grid's edge, row by row; then features that lie in another block
             than the one that holds them.
-        block_size_m: Side of a block in metres, as used: a whole number of pixels; None without blocks.
+        block_size_m: Side of a block in metres, as used: a whole number of pixels, the mean of two sides that differ a
+            little; None without blocks.
         buffer_m: The buffer in metres: pixels of two parts are farther apart than this, centre to centre.
         min_distance_m: The measured distance from a test pixel to the nearest training pixel.
         whole: Whether features were kept whole, but for those below; False where there are none.
         divided: Numbers of the features that have pixels in several parts; empty where features were not heeded.
         folds: (y, x) uint8 fold of each labelled pixel, from 1, 0 = no label; None without folds.
+        block_pixels: (height, width) of a block in pixels; None without blocks.
     """
 
     part: NDArray[np.uint8]
@@ -60,6 +65,7 @@ class Split:
     whole: bool = False
     divided: tuple[int, ...] = ()
     folds: NDArray[np.uint8] | None = None
+    block_pixels: tuple[int, int] | None = None
 
 
 def split_blocks(
@@ -112,6 +118,7 @@ def split_blocks(
         part=best.part,
         blocks=territories(labels, blocks, best.of_block, None, grid),
         block_size_m=side_of(blocks, sides),
+        block_pixels=(blocks.height, blocks.width),
         buffer_m=float(reach),
         min_distance_m=nearest(best.part == TEST, best.part == TRAIN, sides, reach),
     )
@@ -183,10 +190,21 @@ def too_few(labels: NDArray[np.uint8], blocks: Blocks, sides: tuple[float, float
     )
 
 
-def tell(classes: NDArray[np.uint8], table: NDArray[np.int64], *, validation: bool, report: Report) -> None:
+def tell(
+    classes: NDArray[np.uint8],
+    table: NDArray[np.int64],
+    *,
+    validation: bool,
+    names: Mapping[int, str] | None = None,
+    report: Report,
+) -> None:
     """Warn of classes that a part lacks, from their pixels by class and part."""
     for code in (TRAIN, TEST, *((VALIDATION,) if validation else ())):
         absent = classes[table[:, code] == 0]
         if absent.size:
-            codes = ", ".join(str(value) for value in absent)
-            report(Warned(text=f"the {NAMES[code]} part has no pixel of the classes with the codes {codes}"))
+            report(Warned(text=f"the {NAMES[code]} part has no pixel of {named(absent, names)}"))
+
+
+def named(codes: NDArray[np.uint8], names: Mapping[int, str] | None) -> str:
+    """Classes for a message, by their names where these are known."""
+    return listed([(names or {}).get(code, f"class {code}") for code in codes.tolist()])

@@ -24,11 +24,11 @@ from eearth.geo.splits.blocks import (
 )
 from eearth.geo.splits.folds import deal_folds
 from eearth.geo.splits.footprints import Footprints, footprints_of, torn_features
-from eearth.geo.splits.split import Split, check_arguments, laid_out, side_of, tell, too_few
+from eearth.geo.splits.split import Split, check_arguments, laid_out, named, side_of, tell, too_few
 from eearth.geo.splits.territories import territories
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from eearth.geo.grid import Grid
 
@@ -94,6 +94,7 @@ def split_features(
     validation_fraction: float,
     seed: int,
     folds: Folds | None = None,
+    names: Mapping[int, str] | None = None,
     report: Report = silent,
 ) -> Split:
     """Split labelled pixels as `split_blocks` does, but with every feature in one part.
@@ -113,6 +114,7 @@ def split_features(
         validation_fraction: Of all labelled pixels.
         seed: Of the assignments, and of the folds.
         folds: Deal into folds instead, and test on one of them; the fraction of test pixels follows from their number.
+        names: Of the classes by code, for messages.
         report: Hears of classes that are missing from a part, and of features that were divided.
 
     Raises:
@@ -138,12 +140,13 @@ def split_features(
     part = deal.attempt.part
     divided = np.zeros(0, np.int64) if deal.whole[1:].all() else torn_features(part, features)
     if polygons == "auto" and divided.size:
-        report(Note(text=_told(divided, footprints, side_of(squares, sides))))
-    tell(deal.classes, deal.attempt.table, validation=validation_fraction > 0, report=report)
+        report(Note(text=_told(divided, footprints, side_of(squares, sides), names)))
+    tell(deal.classes, deal.attempt.table, validation=validation_fraction > 0, names=names, report=report)
     return Split(
         part=part,
         blocks=territories(labels, deal.blocks, deal.attempt.of_block, deal.fold, grid),
         block_size_m=side_of(squares, sides),
+        block_pixels=(squares.height, squares.width),
         buffer_m=float(reach),
         min_distance_m=nearest(part == TEST, part == TRAIN, sides, reach),
         whole=polygons != "cut" and bool(features.any()),
@@ -210,12 +213,12 @@ def _too_few(labels: NDArray[np.uint8], blocks: Blocks, aim: Aim, polygons: Poly
     )
 
 
-def _told(divided: NDArray[np.int64], footprints: Footprints, side: float) -> str:
+def _told(divided: NDArray[np.int64], footprints: Footprints, side: float, names: Mapping[int, str] | None) -> str:
     """Which features were divided, and why."""
-    named = ", ".join(str(feature) for feature in divided[:NAMED]) + (", ..." if divided.size > NAMED else "")
-    codes = ", ".join(str(code) for code in np.unique(footprints.code[divided]))
+    some = ", ".join(str(feature) for feature in divided[:NAMED]) + (", ..." if divided.size > NAMED else "")
+    short = named(np.unique(footprints.code[divided]), names)
     return (
         f"features divided between parts: {divided.size} of {np.count_nonzero(footprints.pixels)}, longer than a block "
-        f"of {side:.4g} m (numbers in the file: {named}), as a part would hardly have a pixel of the classes with the "
-        f"codes {codes} otherwise; --polygons whole divides none"
+        f"of {side:.4g} m (numbers in the file: {some}), as a part would hardly have a pixel of {short} otherwise; "
+        "--polygons whole divides none"
     )
