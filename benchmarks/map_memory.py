@@ -4,8 +4,8 @@
 
 Two dates of two bands and a classification lie in files of 100,000 x 100,000 pixels, which hold one block of noise over
 and over: what is measured is what the command holds at a time. The network is as small as they get. Of the largest grid
-squares in the corners and between them are mapped, and what is made of a tile is dropped, for the map's room on the disk
-would be 60 GB; of the others, all is mapped and written.
+squares in the corners and between them are mapped, and what is made of a tile is dropped, for the room of that map on
+the disk would be 60 GB; of the others, all is mapped and written.
 """
 
 from __future__ import annotations

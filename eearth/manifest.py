@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 
+# What a file is called until it is whole.
+WRITING = ".writing"
+
 # Files of a folder hashed at the same time: hashing and reading let other threads run. More than there are cores,
 # because a cube on a network drive is waited for.
 HASHERS = 8
@@ -118,7 +121,7 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    partial = path.with_name(path.name + ".writing")
+    partial = path.with_name(path.name + WRITING)
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from eearth.config import Settings
 from eearth.errors import WorkspaceError
-from eearth.manifest import MANIFEST, TO_BE_FILLED, Manifest, file_digest, folder_digest, output_digests, write_json
+from eearth.manifest import (
+    MANIFEST,
+    TO_BE_FILLED,
+    WRITING,
+    Manifest,
+    file_digest,
+    folder_digest,
+    output_digests,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -313,6 +322,8 @@ def _prepare(partial: Path, fingerprint: dict[str, Any], settings: Settings) -> 
     """Keep an interrupted run's work if it was after the same thing; otherwise clear the folder. True: kept."""
     found = _read_plan(partial)
     if found is not None and found["after"] == fingerprint:
+        for torn in partial.glob(f"*{WRITING}"):  # by a kill: it would be taken for an artifact
+            torn.unlink()
         return True
     for path in partial.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -97,7 +97,7 @@ def killed(place: Place, workspace: Path, rng: random.Random) -> str:
             os.kill(process.pid, signal.SIGKILL)
         while process.poll() is None:
             time.sleep(0.005)
-        assert process.poll() in {0, -signal.SIGKILL}
+        assert process.poll() in {0, -signal.SIGKILL}, process.wait().stderr
     if (workspace / "map").exists():
         return ""
     assert finished_tiles(partial) >= before or (partial / MANIFEST).is_file()

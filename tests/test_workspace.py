@@ -110,6 +110,15 @@ def interrupted(workspace: Workspace, **values: int) -> None:
         _ = 1 / 0
 
 
+def test_what_a_kill_tore_is_no_artifact(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with workspace.stage(settings(), REGION) as run:
+        (run.folder / "items.json").write_text("{}")
+        (run.folder / f"{MANIFEST}.writing").write_text("{")
+    assert set(made(workspace).outputs) == {"items.json", "cube.zarr"}
+    assert not list(workspace.folder("download").glob("*.writing"))
+
+
 def test_an_interrupted_run_is_taken_up(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     interrupted(workspace)

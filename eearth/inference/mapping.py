@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from eearth.inference.walk import Tile
 
 
-# Imagery of a batch, by the kind of device. On a CPU a single window keeps all cores busy; the default network takes six
-# times as much beside it.
+# Imagery of a batch, by the kind of device. On a CPU a single window keeps all cores busy; the default network takes
+# six times as much beside it.
 BATCH_BYTES = {"cpu": 40 * 10**6, "cuda": 10**9}
 
 
