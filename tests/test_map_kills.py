@@ -28,7 +28,7 @@ from eearth.manifest import MANIFEST, Manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KILLS = int(os.environ.get("EEARTH_KILLS", "5"))
+KILLS = int(os.environ.get("EEARTH_KILLS", "3"))
 TILES = 6
 # Four pixels make a patch that stays: much of the noise goes.
 SIEVED = ("--min-mapping-unit", "0.04")

@@ -54,7 +54,7 @@ _open: dict[str, tuple[LandCoverMapper, Imagery]] = {}
 
 
 def map_tile(job: TileJob) -> Made[Prediction]:
-    """Map a tile in this process.
+    """Map a tile in this process; its imagery is released by who asked, once the tile is written.
 
     Raises:
         SourceError: The provider cannot be reached.
@@ -65,9 +65,7 @@ def map_tile(job: TileJob) -> Made[Prediction]:
     mapper, imagery = _open[job.order.key]
     grid, tile = job.order.scenery.grid, job.tile
     sight = imagery.look(tile.name, grid.crop(tile.window), mapper.reach)
-    made = Made(tile, mapper(sight, tile), sight.account)
-    imagery.release(tile.name)
-    return made
+    return Made(tile, mapper(sight, tile), sight.account)
 
 
 def _opened(order: Order) -> tuple[LandCoverMapper, Imagery]:

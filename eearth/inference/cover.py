@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
-from eearth.data.sights import ACCOUNTS, Account, Accounts, Sight, open_imagery
+from eearth.data.sights import ACCOUNTS, Account, Accounts, open_imagery
 from eearth.errors import NothingFoundError
 from eearth.events import Advanced, Event, Finished, Note, Report, Started, Warned
 from eearth.geo.cube import Cube
 from eearth.geo.imagery.fetch import left_out
 from eearth.inference.memory import peak_memory
-from eearth.inference.walk import Made, RegionTiles, behind, walk
+from eearth.inference.walk import Made, Mapper, RegionTiles, behind, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from eearth.data.scenery import Scenery
-    from eearth.geo.grid import Grid, Window
+    from eearth.geo.grid import Window
     from eearth.inference.walk import Clock, Tile
-
-T_co = TypeVar("T_co", covariant=True)
 
 # Square metres of a square kilometre.
 KM2 = 1e6
@@ -35,21 +33,6 @@ class Product(Protocol):
 
     def write(self, index: int, window: Window, result: Any, /) -> None:
         """Put a tile into its place; once this returns, a killed process does not lose it."""
-
-
-class Mapper(Protocol[T_co]):
-    """What is made of a tile."""
-
-    @property
-    def clock(self) -> Clock:
-        """Keeps the time."""
-
-    @property
-    def reach(self) -> int:
-        """Pixels around a tile that it depends on."""
-
-    def __call__(self, sight: Sight, tile: Tile) -> T_co:
-        """Make it."""
 
 
 def cover(  # noqa: PLR0917 - all are needed, none twice
@@ -84,7 +67,7 @@ def cover(  # noqa: PLR0917 - all are needed, none twice
     told = _Once(report)
     accounts = Accounts(scratch / ACCOUNTS)
     left = [int(index) for index in tiles.indices if not product.is_done(int(index))]
-    pace = _Pace(tiles, mapper.clock)
+    pace, imagery = _Pace(tiles, mapper.clock), open_imagery(scenery, told)
     report(Started(task=task, total=len(tiles.indices), unit="tiles", done=len(tiles.indices) - len(left)))
 
     def keep(made: Made[Any]) -> None:
@@ -93,22 +76,17 @@ def cover(  # noqa: PLR0917 - all are needed, none twice
             for name, reason in (made.account.dropped or {}).items():
                 told(left_out(name, reason))
         product.write(made.tile.index, made.tile.window, made.result)
+        imagery.release(made.tile.name)
         report(Advanced(task=task, detail=pace.after(made.tile)))
 
     wanted = _present(tiles, left)
     with behind(keep) as put:
-        for made in elsewhere(wanted) if elsewhere else _here(wanted, tiles.grid, scenery, mapper, told):
+        for made in elsewhere(wanted) if elsewhere else walk(wanted, tiles.grid, imagery, mapper):
             put(made)
     report(Finished(task=task))
     if left:
         report(Note(text=pace.told()))
     return _account(scenery, accounts, scratch, report)
-
-
-def _here(
-    tiles: Iterator[Tile], grid: Grid, scenery: Scenery, mapper: Mapper[Any], report: Report
-) -> Iterator[Made[Any]]:
-    return walk(tiles, grid, open_imagery(scenery, report), mapper, mapper.reach, mapper.clock)
 
 
 def _present(tiles: RegionTiles, indices: list[int]) -> Iterator[Tile]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 import shapely
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -145,18 +146,29 @@ class Clock:
         return time.monotonic() - self.begun
 
 
-def walk(  # noqa: PLR0917 - all are needed, none twice
-    tiles: Iterable[Tile], grid: Grid, imagery: Imagery, work: Callable[[Sight, Tile], T], reach: int, clock: Clock
-) -> Iterator[Made[T]]:
+class Mapper(Protocol[T_co]):
+    """What is made of a tile."""
+
+    @property
+    def clock(self) -> Clock:
+        """Keeps the time."""
+
+    @property
+    def reach(self) -> int:
+        """Pixels around a tile that it depends on."""
+
+    def __call__(self, sight: Sight, tile: Tile) -> T_co:
+        """Make it."""
+
+
+def walk(tiles: Iterable[Tile], grid: Grid, imagery: Imagery, work: Mapper[T]) -> Iterator[Made[T]]:
     """Work on tiles one after another; the imagery of the next one is looked at meanwhile.
 
     Args:
         tiles: Which, in the order wanted.
         grid: The product's grid.
-        imagery: What to look at.
-        work: What is seen of a tile → what is made of it.
-        reach: Pixels around a tile that the work looks at.
-        clock: Is told how long the work waited for imagery.
+        imagery: What to look at; a tile's is to be released when the tile is not needed any more.
+        work: What is made of a tile.
 
     Raises:
         SourceError: The provider cannot be reached.
@@ -164,15 +176,14 @@ def walk(  # noqa: PLR0917 - all are needed, none twice
 
     def looked() -> Iterator[tuple[Tile, Sight]]:
         for tile in tiles:
-            yield tile, imagery.look(tile.name, grid.crop(tile.window), reach)
+            yield tile, imagery.look(tile.name, grid.crop(tile.window), work.reach)
 
     def stop() -> None:
         imagery.stop()
         stop_readers()
 
-    for tile, sight in ahead(looked(), stop, clock.waited):
+    for tile, sight in ahead(looked(), stop, work.clock.waited):
         yield Made(tile, work(sight, tile), sight.account)
-        imagery.release(tile.name)
 
 
 def ahead(items: Iterator[T], stop: Callable[[], None], waited: Callable[[float], None]) -> Iterator[T]:

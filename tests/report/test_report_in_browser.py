@@ -209,7 +209,7 @@ def test_the_mouse_drags_zooms_and_reads(page: Chrome) -> None:
     whole, frame = pixels(page), map_of(page)
     ActionChains(page).move_to_element(frame).perform()
     readout = page.find_element(By.ID, "readout").text
-    assert re.fullmatch(r".+ · confidence \d+ % · 45\.15\d{3}° N, 15\.00\d{3}° E", readout)
+    assert re.fullmatch(r".+ · confidence \d+ % · unfamiliarity \d+ % · 45\.15\d{3}° N, 15\.00\d{3}° E", readout)
     ActionChains(page).scroll_from_origin(_over(frame), 0, -400).perform()
     np.testing.assert_array_equal(pixels(page), whole)  # the page scrolls on until the map was clicked
     assert page.find_element(By.ID, "hint").is_displayed()

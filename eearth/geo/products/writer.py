@@ -39,7 +39,7 @@ BLOCK = 512
 SMALL_BLOCK = 256
 
 # How hard deflate tries on percentages, whose last digits are noise: level 6 makes them 7 % smaller than level 1 and
-# takes five times as long, more than all else that writing a map takes (benchmarks/map_speed.py).
+# takes five times as long.
 NOISE_LEVEL = 1
 
 
