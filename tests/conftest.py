@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 from loopback.memory import serve_memory
 from loopback.nginx import serve_files
 from loopback.pgstac import serve_pgstac
@@ -12,6 +13,10 @@ from loopback.sites import read_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Half as many examples as hypothesis draws by itself: the suite has ten minutes, and is run again and again.
+settings.register_profile("suite", max_examples=50)
+settings.load_profile("suite")
 
 API_SITES = ("slovenia", "romania", "austria")
 

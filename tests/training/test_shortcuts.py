@@ -12,7 +12,7 @@ from eearth.settings import PretrainSettings
 from eearth.training.pretrain import pretrain
 
 SETTINGS = PretrainSettings(
-    evening=0.0, agreement=0.0, steps=100, batch_size=8, pixels=24, dates=8, features=32, learning_rate=3e-3,
+    evening=0.0, agreement=0.0, steps=60, batch_size=8, pixels=24, dates=8, features=32, learning_rate=3e-3,
     exclusion=16.0, probe_every=0,
 )  # fmt: skip
 
