@@ -14,8 +14,8 @@ from loopback.sites import read_site
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Half as many examples as hypothesis draws by itself: the suite has ten minutes, and is run again and again.
-settings.register_profile("suite", max_examples=50)
+# A third as many examples as hypothesis draws by itself: the suite has ten minutes, and is run again and again.
+settings.register_profile("suite", max_examples=30)
 settings.load_profile("suite")
 
 API_SITES = ("slovenia", "romania", "austria")

@@ -81,7 +81,7 @@ def test_a_date_that_lies_between_comes_in(tmp_path: Path, site: Site, monkeypat
     assert_same(made, fresh)
 
 
-@pytest.mark.parametrize(("asset", "scene"), zip(("nir", "scl", "nir"), SCENES, strict=True))
+@pytest.mark.parametrize(("asset", "scene"), list(zip(("nir", "scl", "nir"), SCENES, strict=True)))
 def test_a_scene_that_failed_is_fetched(
     tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch, scene: str, asset: str
 ) -> None:
