@@ -42,7 +42,7 @@ from eearth.data.series import Chips, Series
 from eearth.data.sliding import blended
 from eearth.geo.grid import Grid, Window
 from eearth.geo.lattice import margin_for
-from eearth.geo.products.writer import CONFIDENCE, LANDCOVER, LandCoverWriter
+from eearth.geo.products.landcover.writer import CONFIDENCE, LANDCOVER, LandCoverWriter
 from eearth.inference.classify import classify
 from eearth.inference.tiles import predict_tile
 from eearth.inference.walk import behind

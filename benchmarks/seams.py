@@ -35,7 +35,7 @@ from eearth.workspace import Workspace
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eearth.geo.products.prediction import Prediction
+    from eearth.geo.products.landcover.prediction import Prediction
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 from eearth.data.regions import open_labelled
 from eearth.geo.grid import tiles_of
 from eearth.geo.lattice import margin_for
-from eearth.geo.products.unfamiliar import FAMILIAR
+from eearth.geo.products.landcover.unfamiliar import FAMILIAR
 from eearth.geo.splits.blocks import TEST, VALIDATION
 from eearth.inference.tiles import map_tile
 from eearth.models.files import LAND_COVER, load_land_cover

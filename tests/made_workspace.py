@@ -13,9 +13,9 @@ from shapely.geometry import shape
 
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.labels.legend import LandCoverClass, write_classes
-from eearth.geo.products.item import confidence_asset, landcover_asset, write_item
-from eearth.geo.products.prediction import Prediction
-from eearth.geo.products.writer import LandCoverWriter
+from eearth.geo.products.landcover.prediction import Prediction
+from eearth.geo.products.landcover.writer import LandCoverWriter
+from eearth.geo.products.metadata.item import confidence_asset, landcover_asset, write_item
 from eearth.geo.providers import Encoding
 from eearth.metrics import accuracy, confusion_matrix
 from eearth.pictures import draw_picture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from eearth.calibration import leading, tempered
-from eearth.geo.products.prediction import Reason
+from eearth.geo.products.landcover.prediction import Reason
 from eearth.inference.classify import STRIP, classify
 
 if TYPE_CHECKING:

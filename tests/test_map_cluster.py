@@ -15,7 +15,7 @@ from loopback.faults import serve_faulty
 from small_map import map_words, write_model, write_region
 from small_site import make_site
 
-from eearth.geo.products.tiled import FINISHED
+from eearth.geo.products.rasters.tiled import FINISHED
 from eearth.manifest import Manifest
 
 if TYPE_CHECKING:

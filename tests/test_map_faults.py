@@ -20,7 +20,7 @@ from small_map import CLASSES, SIDE, WINDOW, map_words, read_map, write_model, w
 from small_site import SHARED, Site, make_site
 
 from eearth.events import Warned
-from eearth.geo.products.prediction import Reason
+from eearth.geo.products.landcover.prediction import Reason
 from eearth.geo.remote import transport
 from eearth.manifest import Manifest
 from eearth.settings import PredictSettings

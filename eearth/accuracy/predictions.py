@@ -12,7 +12,7 @@ from eearth.errors import WorkspaceError
 from eearth.evaluation import map_pixels
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.labels.legend import LandCoverClass
-from eearth.geo.products.writer import LANDCOVER
+from eearth.geo.products.landcover.writer import LANDCOVER
 from eearth.geo.splits.blocks import TEST
 from eearth.models.device import choose_device
 from eearth.models.files import LAND_COVER, load_land_cover

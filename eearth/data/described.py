@@ -10,7 +10,7 @@ from pyproj import CRS
 
 from eearth.geo.aoi import lonlat_footprint
 from eearth.geo.cube import CUBE, Cube
-from eearth.geo.products.model_facts import TrainingRegion
+from eearth.geo.products.metadata.model_facts import TrainingRegion
 from eearth.geo.splits.blocks import TEST, TRAIN, VALIDATION
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 from eearth.calibration import leading, tempered
 from eearth.errors import ModelError
-from eearth.geo.products.prediction import MOST_OBSERVATIONS, OUTSIDE, WHOLE, Prediction, Reason
+from eearth.geo.products.landcover.prediction import MOST_OBSERVATIONS, OUTSIDE, WHOLE, Prediction, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,7 +22,7 @@ from eearth.settings import PredictSettings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from eearth.geo.products.prediction import Prediction
+    from eearth.geo.products.landcover.prediction import Prediction
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from eearth.errors import UsageError
 from eearth.geo.grid import Window
 from eearth.geo.lattice import Axis, margin_for
-from eearth.geo.products.unfamiliar import unfamiliarity
+from eearth.geo.products.landcover.unfamiliar import unfamiliarity
 from eearth.inference.classify import classify
 from eearth.inference.smoothing import smoothed, smoothing_halo
 from eearth.inference.tiles import encode_tile, map_tile
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from eearth.data.sights import Sight
     from eearth.data.sliding import Sliding
-    from eearth.geo.products.prediction import Prediction
+    from eearth.geo.products.landcover.prediction import Prediction
     from eearth.inference.walk import Tile
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from eearth.geo.products.prediction import OUTSIDE, rgb
+from eearth.geo.products.landcover.prediction import OUTSIDE, rgb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,9 +18,9 @@ from eearth.events import Advanced, Finished, Started
 from eearth.geo.antimeridian import CIRCLE
 from eearth.geo.aoi import LONLAT
 from eearth.geo.grid import Grid
-from eearth.geo.products.prediction import OUTSIDE, printable
-from eearth.geo.products.unfamiliar import unfamiliar_share
-from eearth.geo.products.writer import BANDS, CONFIDENCE, LANDCOVER
+from eearth.geo.products.landcover.prediction import OUTSIDE, printable
+from eearth.geo.products.landcover.unfamiliar import unfamiliar_share
+from eearth.geo.products.landcover.writer import BANDS, CONFIDENCE, LANDCOVER
 from eearth.geo.sampling.areas import SQUARE_KILOMETRE, PixelAreas
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from eearth.geo.products.unfamiliar import TOO_MUCH, UNFAMILIAR
+from eearth.geo.products.landcover.unfamiliar import TOO_MUCH, UNFAMILIAR
 from eearth.report.accuracy import map_accuracy, model_accuracy
 from eearth.report.chain import chain_of, mismatches
 from eearth.report.curves import Reliability, reliability, training_charts

@@ -13,7 +13,7 @@ from eearth.accuracy.probability import NOTE, RANDOM, RANDOM_NOTE, assess_drawn,
 from eearth.accuracy.records import map_record, model_record, write_accuracy, write_areas
 from eearth.errors import WorkspaceError
 from eearth.events import Note, Report, Table, Warned, silent
-from eearth.geo.products.writer import LANDCOVER
+from eearth.geo.products.landcover.writer import LANDCOVER
 from eearth.geo.sampling.classmap import read_map
 from eearth.geo.sampling.design import DESIGN, KIND, Design
 from eearth.manifest import file_digest, write_json

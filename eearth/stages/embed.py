@@ -9,11 +9,11 @@ from eearth.data.scenery import Scenery, Wish, find_scenery
 from eearth.errors import UsageError
 from eearth.events import Note, Report, Warned, silent
 from eearth.geo.aoi import Region, read_region
-from eearth.geo.products.features import FILES, FeatureWriter
-from eearth.geo.products.item import Asset, features_asset, write_item
-from eearth.geo.products.pca import draw_pca
-from eearth.geo.products.provenance import processing_fields
-from eearth.geo.products.quantisation import MeasuredInt8
+from eearth.geo.products.features.pca import draw_pca
+from eearth.geo.products.features.quantisation import MeasuredInt8
+from eearth.geo.products.features.writer import FILES, FeatureWriter
+from eearth.geo.products.metadata.item import Asset, features_asset, write_item
+from eearth.geo.products.metadata.provenance import processing_fields
 from eearth.inference.cover import cover
 from eearth.inference.mapping import FeatureMapper
 from eearth.inference.walk import Clock, RegionTiles
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eearth.data.sights import Account
-    from eearth.geo.products.moments import Moments
+    from eearth.geo.products.features.moments import Moments
     from eearth.manifest import Manifest
     from eearth.settings import EmbedSettings
 

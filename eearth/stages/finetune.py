@@ -17,11 +17,11 @@ from eearth.data.described import training_region
 from eearth.data.regions import asked_imagery, open_all_labelled
 from eearth.evaluation import examine
 from eearth.events import Note, Report, Table, Warned, silent
-from eearth.geo.products.item import Asset
-from eearth.geo.products.model_card import write_model_card
-from eearth.geo.products.model_facts import ModelFacts
-from eearth.geo.products.model_item import write_model_item
-from eearth.geo.products.provenance import ITEM
+from eearth.geo.products.metadata.item import Asset
+from eearth.geo.products.metadata.model_card import write_model_card
+from eearth.geo.products.metadata.model_facts import ModelFacts
+from eearth.geo.products.metadata.model_item import write_model_item
+from eearth.geo.products.metadata.provenance import ITEM
 from eearth.geo.splits.blocks import TEST, VALIDATION
 from eearth.manifest import write_json
 from eearth.models.device import choose_device
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from eearth.data.chips import LabelledSeries
     from eearth.evaluation import Examined
     from eearth.geo.labels.legend import LandCoverClass
-    from eearth.geo.products.model_facts import TrainingRegion
+    from eearth.geo.products.metadata.model_facts import TrainingRegion
     from eearth.manifest import Manifest
     from eearth.metrics import Accuracy
     from eearth.models.encoder import Encoder

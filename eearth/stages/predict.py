@@ -14,14 +14,14 @@ from eearth.errors import UsageError
 from eearth.events import Note, Report, Table, Warned, silent
 from eearth.geo.aoi import Region, read_region
 from eearth.geo.labels.legend import LandCoverClass
-from eearth.geo.products.item import write_item
-from eearth.geo.products.legend import write_qml, write_sld
-from eearth.geo.products.map_item import map_assets
-from eearth.geo.products.preview import draw_map
-from eearth.geo.products.provenance import ITEM, model_link, processing_fields, source_links
-from eearth.geo.products.refinement import Refinement
-from eearth.geo.products.unfamiliar import UNFAMILIAR, unfamiliar_share, unfamiliar_warnings
-from eearth.geo.products.writer import CONFIDENCE, LandCoverWriter
+from eearth.geo.products.generalisation.refinement import Refinement
+from eearth.geo.products.landcover.legend import write_qml, write_sld
+from eearth.geo.products.landcover.preview import draw_map
+from eearth.geo.products.landcover.unfamiliar import UNFAMILIAR, unfamiliar_share, unfamiliar_warnings
+from eearth.geo.products.landcover.writer import CONFIDENCE, LandCoverWriter
+from eearth.geo.products.metadata.item import write_item
+from eearth.geo.products.metadata.map_item import map_assets
+from eearth.geo.products.metadata.provenance import ITEM, model_link, processing_fields, source_links
 from eearth.inference.cluster import Order, map_on_cluster
 from eearth.inference.cover import cover
 from eearth.inference.estimate import estimate_map

@@ -11,7 +11,7 @@ from eearth.accuracy.allocation import allocate, sample_size
 from eearth.accuracy.expectation import expected_accuracies
 from eearth.errors import WorkspaceError
 from eearth.events import Note, Report, Table, Warned, silent
-from eearth.geo.products.writer import LANDCOVER
+from eearth.geo.products.landcover.writer import LANDCOVER
 from eearth.geo.sampling.areas import SQUARE_KILOMETRE
 from eearth.geo.sampling.classmap import read_map
 from eearth.geo.sampling.design import DESIGN, Design, DesignStratum

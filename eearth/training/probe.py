@@ -18,7 +18,7 @@ from eearth.data.series import Chips
 from eearth.data.sliding import blended
 from eearth.geo.grid import Window
 from eearth.geo.lattice import margin_for
-from eearth.geo.products.pca import STRETCH, principal_axes
+from eearth.geo.products.features.pca import STRETCH, principal_axes
 from eearth.geo.splits.blocks import TRAIN, VALIDATION
 from eearth.metrics import accuracy, confusion_matrix
 from eearth.training.loop import half_precision

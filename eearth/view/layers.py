@@ -12,8 +12,8 @@ from rasterio.errors import RasterioError
 
 from eearth.errors import EearthError, WorkspaceError, innermost
 from eearth.geo.grid import Grid
-from eearth.geo.products.prediction import OUTSIDE, Reason, rgb
-from eearth.geo.products.writer import CONFIDENCE, LANDCOVER
+from eearth.geo.products.landcover.prediction import OUTSIDE, Reason, rgb
+from eearth.geo.products.landcover.writer import CONFIDENCE, LANDCOVER
 from eearth.report.images import confidence_colours
 from eearth.report.landcover import MOST_UNFAMILIAR
 

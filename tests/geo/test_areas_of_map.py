@@ -13,8 +13,8 @@ from rasterio.transform import Affine
 
 from eearth.events import Warned
 from eearth.geo.grid import Grid
-from eearth.geo.products import areas
-from eearth.geo.products.areas import count_areas, write_areas
+from eearth.geo.products.landcover import areas
+from eearth.geo.products.landcover.areas import count_areas, write_areas
 
 if TYPE_CHECKING:
     from pathlib import Path

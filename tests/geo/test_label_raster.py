@@ -188,7 +188,7 @@ def test_names_and_colours_of_the_file(tmp_path: Path) -> None:
 
 def test_the_map_of_eearth_itself_comes_back_with_its_names(tmp_path: Path) -> None:
     from eearth.geo.labels.legend import LandCoverClass
-    from eearth.geo.products.legend import write_category_names
+    from eearth.geo.products.landcover.legend import write_category_names
 
     path = saved(tmp_path / "landcover.tif", NOISE)
     classes = [LandCoverClass(3, "<b>x</b>", "#000000", 1, 1), LandCoverClass(9, 'a, "b"', "#000000", 1, 1)]

@@ -11,7 +11,7 @@ import rasterio
 from rio_cogeo import cog_validate
 from test_products import CLASSES, fields_of, grid_of
 
-from eearth.geo.products.writer import LandCoverWriter
+from eearth.geo.products.landcover.writer import LandCoverWriter
 
 if TYPE_CHECKING:
     from pathlib import Path

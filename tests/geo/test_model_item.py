@@ -19,10 +19,10 @@ from shapely.geometry import box, shape
 from stac_schemas import validate
 
 from eearth.geo.labels.legend import LandCoverClass
-from eearth.geo.products.item import Asset
-from eearth.geo.products.model_card import write_model_card
-from eearth.geo.products.model_facts import ModelFacts, TrainingRegion
-from eearth.geo.products.model_item import write_model_item
+from eearth.geo.products.metadata.item import Asset
+from eearth.geo.products.metadata.model_card import write_model_card
+from eearth.geo.products.metadata.model_facts import ModelFacts, TrainingRegion
+from eearth.geo.products.metadata.model_item import write_model_item
 from eearth.metrics import accuracy
 
 if TYPE_CHECKING:

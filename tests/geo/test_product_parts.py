@@ -14,8 +14,8 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from eearth.geo.grid import Grid
-from eearth.geo.products.journal import Journal
-from eearth.geo.products.overviews import coarser, finer, halved
+from eearth.geo.products.rasters.journal import Journal
+from eearth.geo.products.rasters.overviews import coarser, finer, halved
 
 SIDES = st.integers(1, 7)
 

@@ -18,11 +18,11 @@ from rio_cogeo import cog_validate
 
 from eearth.errors import DiskError, WorkspaceError
 from eearth.geo.grid import Grid
-from eearth.geo.products.legend import write_qml
-from eearth.geo.products.overviews import halved
-from eearth.geo.products.prediction import Prediction, printable
-from eearth.geo.products.preview import draw_map
-from eearth.geo.products.writer import LandCoverWriter
+from eearth.geo.products.landcover.legend import write_qml
+from eearth.geo.products.landcover.prediction import Prediction, printable
+from eearth.geo.products.landcover.preview import draw_map
+from eearth.geo.products.landcover.writer import LandCoverWriter
+from eearth.geo.products.rasters.overviews import halved
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,10 +13,10 @@ from matplotlib.image import imread
 from scenery import utm_grid
 
 from eearth.geo.grid import Grid
-from eearth.geo.products.features import FeatureWriter, feature_names
-from eearth.geo.products.moments import Moments
-from eearth.geo.products.pca import _colour_axes, draw_pca
-from eearth.geo.products.quantisation import FARTHEST, LARGEST, NODATA, Int8, MeasuredInt8
+from eearth.geo.products.features.moments import Moments
+from eearth.geo.products.features.pca import _colour_axes, draw_pca
+from eearth.geo.products.features.quantisation import FARTHEST, LARGEST, NODATA, Int8, MeasuredInt8
+from eearth.geo.products.features.writer import FeatureWriter, feature_names
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,11 +23,11 @@ from shapely.geometry import box, mapping, shape
 from stac_schemas import validate
 
 from eearth.geo.grid import Grid
-from eearth.geo.products.item import write_item
-from eearth.geo.products.map_item import SIDE_FILES, map_assets
-from eearth.geo.products.prediction import WHOLE, Prediction, Reason
-from eearth.geo.products.provenance import MOST_LINKS, model_link, processing_fields, source_links
-from eearth.geo.products.writer import LandCoverWriter
+from eearth.geo.products.landcover.prediction import WHOLE, Prediction, Reason
+from eearth.geo.products.landcover.writer import LandCoverWriter
+from eearth.geo.products.metadata.item import write_item
+from eearth.geo.products.metadata.map_item import SIDE_FILES, map_assets
+from eearth.geo.products.metadata.provenance import MOST_LINKS, model_link, processing_fields, source_links
 from eearth.settings import PredictSettings
 
 if TYPE_CHECKING:

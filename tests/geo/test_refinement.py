@@ -14,10 +14,10 @@ from scipy import ndimage
 
 from eearth.errors import EearthError
 from eearth.geo.grid import Grid
-from eearth.geo.products.prediction import Prediction, Reason
-from eearth.geo.products.refinement import Refinement
-from eearth.geo.products.sieve import Unit, generalised
-from eearth.geo.products.writer import LandCoverWriter
+from eearth.geo.products.generalisation.refinement import Refinement
+from eearth.geo.products.generalisation.sieve import Unit, generalised
+from eearth.geo.products.landcover.prediction import Prediction, Reason
+from eearth.geo.products.landcover.writer import LandCoverWriter
 
 if TYPE_CHECKING:
     from pathlib import Path

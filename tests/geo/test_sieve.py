@@ -17,9 +17,9 @@ from rasterio.transform import Affine
 from scipy import ndimage
 
 from eearth.geo.grid import Grid, Window, tiles_of
-from eearth.geo.products import sieve
-from eearth.geo.products.patches import Patches
-from eearth.geo.products.sieve import Tally, Unit, generalise, generalised
+from eearth.geo.products.generalisation import sieve
+from eearth.geo.products.generalisation.patches import Patches
+from eearth.geo.products.generalisation.sieve import Tally, Unit, generalise, generalised
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,7 +199,7 @@ from pathlib import Path
 import rasterio
 sys.path.insert(0, {tests!r})
 from eearth.geo.grid import Grid
-from eearth.geo.products import sieve
+from eearth.geo.products.generalisation import sieve
 sieve.TILE = 128
 with rasterio.open({source!r}) as file:
     grid = Grid(file.crs, file.transform, file.height, file.width)

@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eearth.geo.products.legend import write_category_names, write_qml, write_sld
-from eearth.geo.products.prediction import printable
+from eearth.geo.products.landcover.legend import write_category_names, write_qml, write_sld
+from eearth.geo.products.landcover.prediction import printable
 
 SLD = "{http://www.opengis.net/sld}"
 

@@ -20,12 +20,12 @@ from scipy import ndimage
 
 from eearth.errors import UsageError
 from eearth.geo.grid import Grid
-from eearth.geo.products import outlines as outlines_module
-from eearth.geo.products import vector, vector_file
-from eearth.geo.products.areas import count_areas
-from eearth.geo.products.outlines import outlines
-from eearth.geo.products.patches import Patches
-from eearth.geo.products.vector import write_polygons
+from eearth.geo.products.generalisation import outlines as outlines_module
+from eearth.geo.products.generalisation import vector, vector_file
+from eearth.geo.products.generalisation.outlines import outlines
+from eearth.geo.products.generalisation.patches import Patches
+from eearth.geo.products.generalisation.vector import write_polygons
+from eearth.geo.products.landcover.areas import count_areas
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,8 +23,8 @@ from eearth.events import Event, Note
 from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import Grid
 from eearth.geo.labels.legend import LandCoverClass, read_classes
-from eearth.geo.products.item import landcover_asset
-from eearth.geo.products.legend import write_category_names, write_qml
+from eearth.geo.products.landcover.legend import write_category_names, write_qml
+from eearth.geo.products.metadata.item import landcover_asset
 from eearth.geo.providers import Encoding
 from eearth.manifest import Manifest
 from eearth.pictures import draw_confusion

@@ -21,7 +21,7 @@ from stac_schemas import validate
 from eearth.errors import LabelError, ModelError, WorkspaceError
 from eearth.events import Event, Note, Started, Warned
 from eearth.geo.cube import CUBE, Cube
-from eearth.geo.products.tiled import FINISHED
+from eearth.geo.products.rasters.tiled import FINISHED
 from eearth.models.files import load_encoder
 from eearth.settings import DownloadSettings, FinetuneSettings, PredictSettings, PretrainSettings, RasterizeSettings
 from eearth.stages.download import download

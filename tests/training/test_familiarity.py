@@ -24,8 +24,8 @@ from eearth.data.series import Series, months_of, samples
 from eearth.events import Event, Warned
 from eearth.geo.grid import Window, tiles_of
 from eearth.geo.lattice import margin_for
-from eearth.geo.products.unfamiliar import unfamiliar_share, unfamiliar_warnings, unfamiliarity
-from eearth.geo.products.writer import CONFIDENCE
+from eearth.geo.products.landcover.unfamiliar import unfamiliar_share, unfamiliar_warnings, unfamiliarity
+from eearth.geo.products.landcover.writer import CONFIDENCE
 from eearth.geo.splits.blocks import BUFFER, NONE, TEST, TRAIN, VALIDATION
 from eearth.inference.tiles import map_tile, predict_tile
 from eearth.models.familiarity import Familiarity

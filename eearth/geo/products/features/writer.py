@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import rasterio
 
-from eearth.geo.products.feature_store import CHUNK, create_store
-from eearth.geo.products.moments import Moments
-from eearth.geo.products.publish import publish
-from eearth.geo.products.quantisation import NODATA
-from eearth.geo.products.tiled import TiledRasters
-from eearth.geo.products.unfinished import CACHE_BYTES, Layer, create, overwrite
+from eearth.geo.products.features.moments import Moments
+from eearth.geo.products.features.quantisation import NODATA
+from eearth.geo.products.features.store import CHUNK, create_store
+from eearth.geo.products.rasters.publish import publish
+from eearth.geo.products.rasters.tiled import TiledRasters
+from eearth.geo.products.rasters.unfinished import CACHE_BYTES, Layer, create, overwrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eearth.geo.grid import Grid, Window
-    from eearth.geo.products.quantisation import MeasuredInt8
+    from eearth.geo.products.features.quantisation import MeasuredInt8
 
 GEOTIFF = "features.tif"
 ZARR = "features.zarr"

@@ -10,14 +10,14 @@ import unicodedata
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from eearth.geo.products.item import Asset, legend_fields, write_any_item
-from eearth.geo.products.provenance import software
+from eearth.geo.products.metadata.item import Asset, legend_fields, write_any_item
+from eearth.geo.products.metadata.provenance import software
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from eearth.geo.products.model_facts import ModelFacts
+    from eearth.geo.products.metadata.model_facts import ModelFacts
 
 # The versions that pystac 1.15 reads.
 EXTENSIONS = (

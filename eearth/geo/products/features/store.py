@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import zarr
 
 from eearth.geo.cf import COMPRESSOR, CONVENTIONS, WHOLE, ZARR_FORMAT, placed, write_axes, write_crs
-from eearth.geo.products.quantisation import NODATA
+from eearth.geo.products.features.quantisation import NODATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from eearth.geo.grid import Grid
-    from eearth.geo.products.quantisation import Int8
+    from eearth.geo.products.features.quantisation import Int8
 
 # Side of a chunk in pixels; it holds one feature.
 CHUNK = 512

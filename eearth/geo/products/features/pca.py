@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eearth.geo.products.features import FeatureWriter
-    from eearth.geo.products.moments import Moments
+    from eearth.geo.products.features.moments import Moments
+    from eearth.geo.products.features.writer import FeatureWriter
 
 # Sides of the picture: a larger region is thinned out by means, a smaller one drawn in whole multiples.
 LARGEST, SMALLEST = 1500, 500

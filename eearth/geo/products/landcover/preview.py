@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from rasterio.enums import Resampling
 
 from eearth.geo.grid import Grid
-from eearth.geo.products.prediction import printable, rgb
+from eearth.geo.products.landcover.prediction import printable, rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from eearth.geo.products.prediction import MapClass
+    from eearth.geo.products.landcover.prediction import MapClass
 
 # All lengths are picture elements; 9 points at 100 dots an inch are 12.5 of them.
 DPI = 100

@@ -9,15 +9,15 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 
-from eearth.geo.products.overviews import coarser, finer, halved
-from eearth.geo.products.unfinished import create, same, writing
+from eearth.geo.products.rasters.overviews import coarser, finer, halved
+from eearth.geo.products.rasters.unfinished import create, same, writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from eearth.geo.grid import Grid
-    from eearth.geo.products.unfinished import Layer
+    from eearth.geo.products.rasters.unfinished import Layer
 
 # Of each file's compression; the bytes are the same with any number. Each has blocks of its own in memory.
 THREADS = "2"

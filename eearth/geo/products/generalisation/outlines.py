@@ -13,7 +13,7 @@ from rasterio.features import shapes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eearth.geo.products.patches import Patches
+    from eearth.geo.products.generalisation.patches import Patches
 
 # A window may be cut into smaller ones with edges at multiples of so many pixels.
 SMALLEST = 128

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from eearth.events import Advanced, Finished, Report, Started, silent
 from eearth.geo.grid import Window
 from eearth.geo.ground import Ground
-from eearth.geo.products.patches import Borders, Patches
-from eearth.geo.products.unfinished import overwrite, writing
+from eearth.geo.products.generalisation.patches import Borders, Patches
+from eearth.geo.products.rasters.unfinished import overwrite, writing
 from eearth.geo.sampling.areas import HECTARE, PixelAreas
 
 if TYPE_CHECKING:

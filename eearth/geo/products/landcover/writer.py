@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rasterio
 
-from eearth.geo.products.legend import write_category_names
-from eearth.geo.products.prediction import OUTSIDE, WHOLE, Reason, printable, rgb
-from eearth.geo.products.tiled import TiledRasters
-from eearth.geo.products.unfinished import BLOCKS_AT_ONCE, Layer, overwrite, writing
+from eearth.geo.products.landcover.legend import write_category_names
+from eearth.geo.products.landcover.prediction import OUTSIDE, WHOLE, Reason, printable, rgb
+from eearth.geo.products.rasters.tiled import TiledRasters
+from eearth.geo.products.rasters.unfinished import BLOCKS_AT_ONCE, Layer, overwrite, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from eearth.geo.grid import Grid, Window
-    from eearth.geo.products.overviews import Rule
-    from eearth.geo.products.prediction import MapClass, Prediction
+    from eearth.geo.products.landcover.prediction import MapClass, Prediction
+    from eearth.geo.products.rasters.overviews import Rule
 
 LANDCOVER = "landcover.tif"
 CONFIDENCE = "confidence.tif"

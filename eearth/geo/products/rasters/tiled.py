@@ -17,9 +17,9 @@ from rasterio.errors import RasterioIOError
 
 from eearth.errors import WorkspaceError
 from eearth.geo.grid import Grid
-from eearth.geo.products.journal import Journal
-from eearth.geo.products.publish import publish
-from eearth.geo.products.unfinished import create, overwrite, require_room, settle, writing
+from eearth.geo.products.rasters.journal import Journal
+from eearth.geo.products.rasters.publish import publish
+from eearth.geo.products.rasters.unfinished import create, overwrite, require_room, settle, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eearth.geo.grid import Window
-    from eearth.geo.products.unfinished import Layer
+    from eearth.geo.products.rasters.unfinished import Layer
 
 FINISHED = "finished-tiles.txt"
 

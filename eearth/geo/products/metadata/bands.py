@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rasterio
 
-from eearth.geo.products.prediction import Reason
+from eearth.geo.products.landcover.prediction import Reason
 
 if TYPE_CHECKING:
     from pathlib import Path

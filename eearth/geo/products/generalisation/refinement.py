@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from eearth.events import Note, Report, silent
 from eearth.geo.grid import Grid
-from eearth.geo.products.areas import AREAS, Area, count_areas, write_areas
-from eearth.geo.products.sieve import Tally, Unit, generalise
-from eearth.geo.products.vector import write_polygons
-from eearth.geo.products.vector_file import check_format
+from eearth.geo.products.generalisation.sieve import Tally, Unit, generalise
+from eearth.geo.products.generalisation.vector import write_polygons
+from eearth.geo.products.generalisation.vector_file import check_format
+from eearth.geo.products.landcover.areas import AREAS, Area, count_areas, write_areas
 from eearth.geo.sampling.areas import PixelAreas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from eearth.geo.products.prediction import MapClass
-    from eearth.geo.products.writer import LandCoverWriter
+    from eearth.geo.products.landcover.prediction import MapClass
+    from eearth.geo.products.landcover.writer import LandCoverWriter
 
 SIEVED = "sieved-landcover.tif"
 

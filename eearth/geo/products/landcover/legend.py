@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from eearth.geo.products.prediction import printable
+from eearth.geo.products.landcover.prediction import printable
 from eearth.manifest import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from eearth.geo.products.prediction import MapClass
+    from eearth.geo.products.landcover.prediction import MapClass
 
 SLD_NAMESPACE = "http://www.opengis.net/sld"
 XML_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'

@@ -16,7 +16,7 @@ from rasterio._err import CPLE_BaseError  # what rasterio.shutil.copy raises has
 from rasterio.errors import RasterioError
 
 from eearth.errors import DiskError
-from eearth.geo.products.overviews import Rule
+from eearth.geo.products.rasters.overviews import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

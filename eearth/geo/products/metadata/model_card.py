@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from eearth.geo.products.prediction import printable
+from eearth.geo.products.landcover.prediction import printable
 from eearth.manifest import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eearth.geo.products.model_facts import ModelFacts
+    from eearth.geo.products.metadata.model_facts import ModelFacts
 
 NO_FIGURE = "—"
 
@@ -29,7 +29,7 @@ def write_model_card(path: Path, facts: ModelFacts) -> None:
         path: The file.
         facts: What to say.
     """
-    loader = PackageLoader("eearth", "geo/products/templates")
+    loader = PackageLoader("eearth", "geo/products/metadata/templates")
     pages = Environment(  # noqa: S701 - Markdown; the words of users are escaped by `words`
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

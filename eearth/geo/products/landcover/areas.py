@@ -13,8 +13,8 @@ import rasterio
 
 from eearth.errors import EearthError
 from eearth.events import Advanced, Finished, Report, Started, Warned, silent
-from eearth.geo.products.prediction import Reason
-from eearth.geo.products.unfinished import CACHE_BYTES
+from eearth.geo.products.landcover.prediction import Reason
+from eearth.geo.products.rasters.unfinished import CACHE_BYTES
 from eearth.geo.sampling.areas import SQUARE_KILOMETRE, PixelAreas
 from eearth.manifest import write_text
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eearth.geo.grid import Grid
-    from eearth.geo.products.prediction import MapClass
+    from eearth.geo.products.landcover.prediction import MapClass
 
 AREAS = "areas.csv"
 TASK = "areas"

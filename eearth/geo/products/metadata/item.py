@@ -14,8 +14,8 @@ from shapely.geometry import mapping
 
 from eearth.geo.antimeridian import boxes_of, unwrapped
 from eearth.geo.grid import projection_fields
-from eearth.geo.products.bands import bands_of
-from eearth.geo.products.quantisation import NODATA
+from eearth.geo.products.features.quantisation import NODATA
+from eearth.geo.products.metadata.bands import bands_of
 from eearth.manifest import file_digest, write_json
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from eearth.geo.grid import Grid
-    from eearth.geo.products.prediction import MapClass
-    from eearth.geo.products.quantisation import Int8
+    from eearth.geo.products.features.quantisation import Int8
+    from eearth.geo.products.landcover.prediction import MapClass
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 ZARR = "application/vnd.zarr; version=2"

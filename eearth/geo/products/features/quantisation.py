@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from eearth.geo.products.moments import Moments
+    from eearth.geo.products.features.moments import Moments
 
 # −127..127 are features; the one number left is no feature.
 LARGEST = 127

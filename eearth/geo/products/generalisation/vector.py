@@ -14,10 +14,10 @@ import shapely
 
 from eearth.events import Advanced, Finished, Report, Started, silent
 from eearth.geo.grid import Grid, Window, tiles_of
-from eearth.geo.products.outlines import outlines
-from eearth.geo.products.patches import Patches
-from eearth.geo.products.unfinished import writing
-from eearth.geo.products.vector_file import appending
+from eearth.geo.products.generalisation.outlines import outlines
+from eearth.geo.products.generalisation.patches import Patches
+from eearth.geo.products.generalisation.vector_file import appending
+from eearth.geo.products.rasters.unfinished import writing
 from eearth.geo.sampling.areas import HECTARE, PixelAreas
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eearth.geo.products.prediction import MapClass
+    from eearth.geo.products.landcover.prediction import MapClass
 
 TASK = "polygons"
 

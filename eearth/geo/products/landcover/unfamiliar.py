@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rasterio
 
-from eearth.geo.products.prediction import OUTSIDE
-from eearth.geo.products.writer import BANDS
+from eearth.geo.products.landcover.prediction import OUTSIDE
+from eearth.geo.products.landcover.writer import BANDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

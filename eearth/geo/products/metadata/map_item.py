@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eearth.geo.products.item import Asset, confidence_asset, landcover_asset, probabilities_asset
-from eearth.geo.products.writer import CONFIDENCE, LANDCOVER, PROBABILITIES
+from eearth.geo.products.landcover.writer import CONFIDENCE, LANDCOVER, PROBABILITIES
+from eearth.geo.products.metadata.item import Asset, confidence_asset, landcover_asset, probabilities_asset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from eearth.geo.grid import Grid
-    from eearth.geo.products.prediction import MapClass
+    from eearth.geo.products.landcover.prediction import MapClass
 
 # Files beside the rasters, each where it is there: key → (name, title, media type, roles).
 SIDE_FILES = {
