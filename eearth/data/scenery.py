@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from eearth.geo.cube import CUBE, Cube
 from eearth.geo.grid import Grid
 from eearth.geo.imagery.plan import plan_imagery, snapped_grid
 from eearth.geo.imagery.stream import Fetching
+from eearth.geo.products.metadata.provenance import imagery_digest
 from eearth.manifest import redacted
 from eearth.settings import DownloadSettings
 
@@ -96,7 +96,7 @@ class Scenery:
 
 def _described(cube: Cube) -> dict[str, str]:
     return {
-        "IMAGERY": hashlib.sha256("\n".join(cube.items).encode()).hexdigest(),
+        "IMAGERY": imagery_digest(cube.items),
         "ACQUISITIONS": str(len(cube.times)),
         "FIRST_ACQUISITION": str(np.datetime_as_string(cube.times[0], unit="s")),
         "LAST_ACQUISITION": str(np.datetime_as_string(cube.times[-1], unit="s")),

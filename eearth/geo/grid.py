@@ -52,6 +52,16 @@ class Window:
         """Number of pixels inside."""
         return self.height * self.width
 
+    def grown(self, halo: int, shape: tuple[int, int]) -> Window:
+        """With so many pixels more on each side, as far as a raster of that shape has any."""
+        top, left = max(0, self.row - halo), max(0, self.col - halo)
+        bottom, right = min(shape[0], self.row + self.height + halo), min(shape[1], self.col + self.width + halo)
+        return Window(top, left, bottom - top, right - left)
+
+    def within(self, outer: Window) -> Window:
+        """The same pixels, counted from the first row and column of a window around them."""
+        return Window(self.row - outer.row, self.col - outer.col, self.height, self.width)
+
 
 @dataclass(frozen=True)
 class Grid:

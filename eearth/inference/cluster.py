@@ -14,9 +14,7 @@ from eearth.errors import SceneError
 from eearth.geo.aoi import Region
 from eearth.geo.imagery.engine import run_jobs
 from eearth.inference.mapping import LandCoverMapper
-from eearth.inference.walk import Clock, Made, Tile
-from eearth.models.device import choose_device
-from eearth.models.files import load_land_cover
+from eearth.inference.walk import Made, Tile
 from eearth.settings import PredictSettings
 
 if TYPE_CHECKING:
@@ -69,9 +67,8 @@ def map_tile(job: TileJob) -> Made[Prediction]:
 
 
 def _opened(order: Order) -> tuple[LandCoverMapper, Imagery]:
-    model, _ = load_land_cover(order.model)
-    device = choose_device(order.settings.device)
-    return LandCoverMapper(model.to(device), device, order.settings, Clock()), open_imagery(order.scenery)
+    mapper, _ = LandCoverMapper.loaded(order.model, order.settings)
+    return mapper, open_imagery(order.scenery)
 
 
 def map_on_cluster(order: Order, tiles: Iterable[Tile], scheduler: str) -> Iterator[Made[Prediction]]:

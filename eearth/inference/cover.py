@@ -10,6 +10,7 @@ from eearth.errors import NothingFoundError
 from eearth.events import Advanced, Event, Finished, Note, Report, Started, Warned
 from eearth.geo.cube import Cube
 from eearth.geo.imagery.fetch import left_out
+from eearth.geo.sampling.areas import SQUARE_KILOMETRE
 from eearth.inference.memory import peak_memory
 from eearth.inference.walk import Made, Mapper, RegionTiles, behind, walk
 
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from eearth.geo.grid import Window
     from eearth.inference.walk import Clock, Tile
 
-# Square metres of a square kilometre.
-KM2 = 1e6
-
 
 class Product(Protocol):
     """What is written tile by tile, in any order."""
 
     def is_done(self, index: int) -> bool:
         """Whether an interrupted run has finished a tile."""
+
+    def require_room(self, pixels: int) -> None:
+        """Say at once that there is no room for so many pixels more."""
 
     def write(self, index: int, window: Window, result: Any, /) -> None:
         """Put a tile into its place; once this returns, a killed process does not lose it."""
@@ -67,6 +68,7 @@ def cover(  # noqa: PLR0917 - all are needed, none twice
     told = _Once(report)
     accounts = Accounts(scratch / ACCOUNTS)
     left = [int(index) for index in tiles.indices if not product.is_done(int(index))]
+    product.require_room(len(left) * min(tiles.size**2, tiles.grid.window.pixels))
     pace, imagery = _Pace(tiles, mapper.clock), open_imagery(scenery, told)
     report(Started(task=task, total=len(tiles.indices), unit="tiles", done=len(tiles.indices) - len(left)))
 
@@ -124,7 +126,7 @@ class _Pace:
     """How fast the area is covered."""
 
     def __init__(self, tiles: RegionTiles, clock: Clock) -> None:
-        self._pixel = tiles.grid.pixel_metres**2 / KM2
+        self._pixel = tiles.grid.pixel_metres**2 / SQUARE_KILOMETRE
         self._clock, self._area = clock, 0.0
 
     def after(self, tile: Tile) -> str:

@@ -18,6 +18,7 @@ from eearth.geo.imagery.estimate import BASE_BYTES, TITLE, reckon, size_of, work
 from eearth.geo.imagery.plan import existing_folder
 from eearth.geo.imagery.stream import Stream
 from eearth.geo.lattice import extent_of, patches
+from eearth.geo.sampling.areas import SQUARE_KILOMETRE
 from eearth.inference.mapping import fitting
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def estimate_map(
     seconds = len(indices) * sum(window.pixels for window in windows) / _window_pixels(batch) * _pace(mapper, batch)
     pixels = len(indices) * middle.inside.size
     free = shutil.disk_usage(existing_folder(folder)).free
-    area = pixels * tiles.grid.pixel_metres**2 / 1e6
+    area = pixels * tiles.grid.pixel_metres**2 / SQUARE_KILOMETRE
     rows = [
         ("tiles", f"{len(indices):,} of {tiles.size} x {tiles.size} pixels, {area:,.4g} km²"),
         ("network", f"{_duration(seconds)}, {area / seconds:.3g} km²/s on {mapper.device.type}, {dates} dates"),

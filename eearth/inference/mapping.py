@@ -9,17 +9,20 @@ import numpy as np
 import torch
 
 from eearth.errors import UsageError
-from eearth.geo.grid import Window
 from eearth.geo.lattice import Axis, margin_for
 from eearth.geo.products.landcover.unfamiliar import unfamiliarity
 from eearth.inference.classify import classify
 from eearth.inference.smoothing import smoothed, smoothing_halo
 from eearth.inference.tiles import encode_tile, map_tile
 from eearth.inference.walk import Clock
+from eearth.models.device import choose_device
 from eearth.models.encoder import Encoder
+from eearth.models.files import SavedModel, load_described_encoder, load_land_cover
 from eearth.models.segmentation import LandCoverModel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from eearth.data.sights import Sight
@@ -35,6 +38,10 @@ BATCH_BYTES = {"cpu": 40 * 10**6, "cuda": 10**9}
 
 class WindowSettings(Protocol):
     """How a network is slid over imagery, as every stage that does so asks for it."""
+
+    @property
+    def device(self) -> str:
+        """Where the network runs, see `choose_device`."""
 
     @property
     def window_size(self) -> int:
@@ -87,6 +94,18 @@ class LandCoverMapper:
             msg = f"expected an odd number of pixels, or 0, for --smooth, found {self.settings.smooth}"
             raise UsageError(msg)
 
+    @classmethod
+    def loaded(cls, path: Path, settings: MapSettings) -> tuple[LandCoverMapper, SavedModel]:
+        """With the model of a file, and what is known of it.
+
+        Raises:
+            ModelError: See `load_land_cover`.
+            UsageError: There is no such device, or the settings do not fit the model.
+        """
+        model, saved = load_land_cover(path)
+        device = choose_device(settings.device)
+        return cls(model.to(device), device, settings, Clock()), saved
+
     @property
     def margin(self) -> int:
         """Half of the windows' overlap in pixels."""
@@ -127,19 +146,11 @@ class LandCoverMapper:
         sliding = _sliding(self.settings, self.margin, self.device, sight, model.bands, self.clock)
         if not self.halo:
             return map_tile(model, sight.series, sight.window, tile.inside, **sliding)
-        wide, own = _widened(sight.window, self.halo, sight.series.shape)
+        wide = sight.window.grown(self.halo, sight.series.shape)
+        own = sight.window.within(wide).slices
         found, away, seen = map_tile(model, sight.series, wide, **sliding)
         found = smoothed(found, seen > 0, self.settings.smooth)
         return found[:, *own], away[own], seen[own]
-
-
-def _widened(window: Window, halo: int, shape: tuple[int, int]) -> tuple[Window, tuple[slice, slice]]:
-    """A window with what lies within the halo, as far as that exists, and where the window lies in it."""
-    row, col = max(0, window.row - halo), max(0, window.col - halo)
-    height = min(shape[0], window.row + window.height + halo) - row
-    width = min(shape[1], window.col + window.width + halo) - col
-    first, left = window.row - row, window.col - col
-    return Window(row, col, height, width), (slice(first, first + window.height), slice(left, left + window.width))
 
 
 @dataclass(frozen=True)
@@ -154,6 +165,13 @@ class FeatureMapper:
     def __post_init__(self) -> None:
         """Refuse at once what would be refused at the first tile."""
         Axis(1, self.settings.window_size, self.reach)
+
+    @classmethod
+    def loaded(cls, path: Path, settings: WindowSettings) -> tuple[FeatureMapper, SavedModel]:
+        """With the encoder of a file; see `LandCoverMapper.loaded`."""
+        encoder, saved = load_described_encoder(path)
+        device = choose_device(settings.device)
+        return cls(encoder.to(device), device, settings, Clock()), saved
 
     @property
     def reach(self) -> int:

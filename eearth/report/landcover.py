@@ -19,7 +19,7 @@ from eearth.geo.antimeridian import CIRCLE
 from eearth.geo.aoi import LONLAT
 from eearth.geo.grid import Grid
 from eearth.geo.products.landcover.prediction import OUTSIDE, printable
-from eearth.geo.products.landcover.unfamiliar import unfamiliar_share
+from eearth.geo.products.landcover.unfamiliar import FAMILIAR, unfamiliar_share
 from eearth.geo.products.landcover.writer import BANDS, CONFIDENCE, LANDCOVER
 from eearth.geo.sampling.areas import SQUARE_KILOMETRE, PixelAreas
 
@@ -38,7 +38,7 @@ COUNTED = 1024
 CONFIDENCE_STEP = 5
 
 # Where the page's colours of the unfamiliarity end: twice as far as nearly all of the training's ground.
-MOST_UNFAMILIAR = 200
+MOST_UNFAMILIAR = 2 * FAMILIAR
 
 # Points of the lattice, on each side, between which longitude and latitude are interpolated: over 100 km of UTM the
 # error is below a metre.

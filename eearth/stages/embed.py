@@ -13,12 +13,11 @@ from eearth.geo.products.features.pca import draw_pca
 from eearth.geo.products.features.quantisation import MeasuredInt8
 from eearth.geo.products.features.writer import FILES, FeatureWriter
 from eearth.geo.products.metadata.item import Asset, features_asset, write_item
-from eearth.geo.products.metadata.provenance import processing_fields
+from eearth.geo.products.metadata.provenance import ITEM, processing_fields
 from eearth.inference.cover import cover
 from eearth.inference.mapping import FeatureMapper
-from eearth.inference.walk import Clock, RegionTiles
-from eearth.models.device import choose_device
-from eearth.models.files import ENCODER, LAND_COVER, load_described_encoder
+from eearth.inference.walk import RegionTiles
+from eearth.models.files import ENCODER, LAND_COVER
 from eearth.workspace import Input, Run, Workspace, file_input
 
 if TYPE_CHECKING:
@@ -62,9 +61,8 @@ def _run(workspace: Workspace, settings: EmbedSettings, region: Region, path: Pa
         if run.finished:
             report(Note(text=f"{workspace.folder('embed')} is up to date"))
             return run.finished
-        encoder, saved = load_described_encoder(path)
-        device = choose_device(settings.device)
-        mapper = FeatureMapper(encoder.to(device), device, settings, Clock())
+        mapper, saved = FeatureMapper.loaded(path, settings)
+        encoder = mapper.encoder
         wish = Wish(encoder.bands, saved.imagery, "pretrain" if saved.kind == "encoder" else "finetune")
         scenery = find_scenery(workspace, region, wish, settings, scratch=run.scratch)
         tags = scenery.provenance(wish, model=_digest(run), encoder=encoder.name, window_size=settings.window_size)
@@ -79,7 +77,12 @@ def _run(workspace: Workspace, settings: EmbedSettings, region: Region, path: Pa
         draw_pca(run.folder / PICTURE, writer, moments)
         made = processing_fields("Features", tags, account.items, settings)
         _write_item(run.folder, region, account, writer, product, coder, made)
-        records = {"grid": scenery.grid.as_dict(), "provenance": tags, "items": list(account.items)}
+        records = {
+            "grid": scenery.grid.as_dict(),
+            "provenance": tags,
+            "items": list(account.items),
+            "dropped": account.dropped or {},
+        }
         return run.finish(
             figures=_figures(writer, scenery, moments, coder),
             records=records | ({"int8": coder.records()} if coder else {}),
@@ -122,7 +125,7 @@ def _write_item(  # noqa: PLR0917 - all are needed, none twice
 ) -> None:
     start, end = account.period
     write_item(
-        folder / "item.json",
+        folder / ITEM,
         id=f"{region.name}-features",
         grid=writer.grid,
         region=region.geometry,

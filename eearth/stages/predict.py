@@ -26,9 +26,8 @@ from eearth.inference.cluster import Order, map_on_cluster
 from eearth.inference.cover import cover
 from eearth.inference.estimate import estimate_map
 from eearth.inference.mapping import LandCoverMapper
-from eearth.inference.walk import Clock, RegionTiles
-from eearth.models.device import choose_device
-from eearth.models.files import LAND_COVER, load_land_cover
+from eearth.inference.walk import RegionTiles
+from eearth.models.files import LAND_COVER
 from eearth.workspace import Input, Workspace, file_input
 
 if TYPE_CHECKING:
@@ -79,11 +78,9 @@ def _run(workspace: Workspace, settings: PredictSettings, region: Region, path: 
         if run.finished:
             report(Note(text=f"{workspace.folder('predict')} is up to date"))
             return run.finished
-        model, saved = load_land_cover(path)
-        device = choose_device(settings.device)
-        mapper = LandCoverMapper(model.to(device), device, settings, Clock())
+        mapper, saved = LandCoverMapper.loaded(path, settings)
         classes = tuple(LandCoverClass(**entry) for entry in saved.classes)
-        wish = Wish(model.bands, saved.imagery, "finetune")
+        wish = Wish(mapper.model.bands, saved.imagery, "finetune")
         scenery = find_scenery(workspace, region, wish, settings, scratch=run.scratch)
         refinement = _refinement(scenery, settings)
         digest = (run.inputs.get("finetune") or run.inputs["model"]).digest
@@ -102,7 +99,7 @@ def _run(workspace: Workspace, settings: PredictSettings, region: Region, path: 
         made = processing_fields("Land cover", tags, account.items, settings)
         links = _links(workspace, path, scenery, account)
         _write_item(run.folder, region, scenery, account, classes, made, links)
-        figures = _figures(scenery) | found | _unfamiliar(run.folder / CONFIDENCE, model, account, report)
+        figures = _figures(scenery) | found | _unfamiliar(run.folder / CONFIDENCE, mapper.model, account, report)
         records = {
             "grid": scenery.grid.as_dict(),
             "provenance": tags,
@@ -113,11 +110,9 @@ def _run(workspace: Workspace, settings: PredictSettings, region: Region, path: 
 
 
 def _estimate(workspace: Workspace, settings: PredictSettings, region: Region, path: Path) -> Table:
-    model, saved = load_land_cover(path)
-    device = choose_device(settings.device)
-    mapper = LandCoverMapper(model.to(device), device, settings, Clock())
+    mapper, saved = LandCoverMapper.loaded(path, settings)
+    wish = Wish(mapper.model.bands, saved.imagery, "finetune")
     with TemporaryDirectory() as name:
-        wish = Wish(model.bands, saved.imagery, "finetune")
         scenery = find_scenery(workspace, region, wish, settings, scratch=Path(name))
         tiles = RegionTiles(region, scenery.grid, settings.tile_size)
         return estimate_map(tiles, scenery, mapper, workspace.root, settings.rate)

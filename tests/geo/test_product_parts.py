@@ -79,13 +79,11 @@ def test_a_journal_cut_anywhere_knows_whole_lines_only(tiles: list[int], cut: in
         again = Journal(path, "a1b2")
         whole = [int(line) for line in text[:cut].split(b"\n")[1:-1]]
         assert again.begun == (cut > 4)
-        assert len(again) == len(whole)
         assert all((tile in again) == (tile in whole) for tile in tiles)
         if again.begun:
             again.add(10**7)
             after = Journal(path, "a1b2")
-            assert len(after) == len(whole) + 1
-            assert 10**7 in after
+            assert all(tile in after for tile in [*whole, 10**7])
 
 
 def test_a_journal_of_another_product_says_nothing(tmp_path: Path) -> None:

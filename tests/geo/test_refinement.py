@@ -41,9 +41,11 @@ def made() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     rng = np.random.default_rng(0)
     fields = [ndimage.gaussian_filter(rng.standard_normal(GRID.shape), 1.5) for _ in CLASSES]
     codes = np.array([entry.code for entry in CLASSES], np.uint8)[np.argmax(fields, axis=0)]
-    reasons = rng.choice([0] * 96 + [2, 2, 3, 3], GRID.shape).astype(np.uint8)
+    reasons = rng.choice([Reason.MAPPED] * 96 + [Reason.NEVER_OBSERVED, Reason.REJECTED] * 2, GRID.shape).astype(
+        np.uint8
+    )
     reasons[:, :40], reasons[100:103, 10:14] = Reason.OUTSIDE_REGION, Reason.MAPPED
-    return np.where(reasons == 0, codes, 0).astype(np.uint8), reasons
+    return np.where(reasons == Reason.MAPPED, codes, 0).astype(np.uint8), reasons
 
 
 def writer(folder: Path) -> LandCoverWriter:
@@ -73,7 +75,8 @@ def test_a_map_is_refined(tmp_path: Path) -> None:
     with (tmp_path / "areas.csv").open(encoding="utf-8") as file:
         counted = {row["name"]: int(row["pixels"]) for row in csv.DictReader(file)}
     assert counted == {entry.name: int((expected == entry.code).sum()) for entry in CLASSES} | {
-        "never observed": int((reasons == 2).sum()), "rejected": int((reasons == 3).sum()),
+        "never observed": int((reasons == Reason.NEVER_OBSERVED).sum()),
+        "rejected": int((reasons == Reason.REJECTED).sum()),
     }  # fmt: skip
     polygons = gpd.read_file(tmp_path / "landcover.gpkg")
     assert polygons.area.sum() == pytest.approx((expected > 0).sum() * 100)

@@ -57,12 +57,12 @@ class FeatureWriter:
         tags: See `TiledRasters`.
 
     Raises:
-        DiskError: There is no room for the features.
+        DiskError: The unfinished file could not be created.
         WorkspaceError: The unfinished files lie on another grid.
     """
 
     def __init__(self, folder: Path, scratch: Path, grid: Grid, count: int, tags: Mapping[str, str]) -> None:
-        """Continue, or reserve the whole room on the disk."""
+        """Continue, or begin with nodata everywhere."""
         self.folder, self.grid, self.names, self.tags = folder, grid, feature_names(count), tags
         self._layer = Layer(
             GEOTIFF,
@@ -77,14 +77,13 @@ class FeatureWriter:
         self._rasters = TiledRasters(folder, scratch, grid, (self._layer,), tags)
         self._path = self._rasters.partial(GEOTIFF)
 
-    @property
-    def count(self) -> int:
-        """Finished tiles."""
-        return self._rasters.count
-
     def is_done(self, index: int) -> bool:
         """See `TiledRasters.is_done`."""
         return self._rasters.is_done(index)
+
+    def require_room(self, pixels: int) -> None:
+        """See `TiledRasters.require_room`."""
+        self._rasters.require_room(pixels)
 
     def write(self, index: int, window: Window, features: NDArray[np.float32]) -> None:
         """Put one tile, (feature, y, x), into its place; see `TiledRasters.write`."""

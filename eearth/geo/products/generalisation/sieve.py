@@ -16,7 +16,6 @@ import rasterio
 from numpy.typing import NDArray
 
 from eearth.events import Advanced, Finished, Report, Started, silent
-from eearth.geo.grid import Window
 from eearth.geo.ground import Ground
 from eearth.geo.products.generalisation.patches import Borders, Patches
 from eearth.geo.products.rasters.unfinished import overwrite, writing
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from eearth.geo.grid import Grid
+    from eearth.geo.grid import Grid, Window
 
 TASK = "minimum mapping unit"
 
@@ -177,21 +176,13 @@ def generalised(
     """
     halo = min(HALO, unit.halo)
     while True:
-        around = grown(window, halo, shape)
-        core = Window(window.row - around.row, window.col - around.col, window.height, window.width)
+        around = window.grown(halo, shape)
+        core = window.within(around)
         settled = settle(read(around), around, shape, unit)
         numbers = settled.patches.numbers[core.slices]
         if not settled.unsure[numbers].any():
             return settled.codes[numbers], _tally(settled, core)
         halo = min(2 * halo, unit.halo)
-
-
-def grown(window: Window, halo: int, shape: tuple[int, int]) -> Window:
-    """A window with so many pixels more on each side, as far as there are any."""
-    top, left = max(0, window.row - halo), max(0, window.col - halo)
-    bottom = min(shape[0], window.row + window.height + halo)
-    right = min(shape[1], window.col + window.width + halo)
-    return Window(top, left, bottom - top, right - left)
 
 
 def settle(codes: NDArray[np.uint8], window: Window, shape: tuple[int, int], unit: Unit) -> Settled:

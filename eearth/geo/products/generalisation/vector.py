@@ -87,12 +87,10 @@ class Drawing:
 
     def _framed(self, window: Window) -> NDArray[np.uint8]:
         """Class codes of a window and of one pixel around it; 0 beyond the map."""
-        top, left = min(1, window.row), min(1, window.col)
-        height = min(window.height + 1, self.grid.height - window.row) + top
-        width = min(window.width + 1, self.grid.width - window.col) + left
-        there = rasterio.windows.Window(window.col - left, window.row - top, width, height)
-        framed = np.zeros((window.height + 2, window.width + 2), dtype=np.uint8)
-        framed[1 - top : 1 - top + height, 1 - left : 1 - left + width] = self.codes.read(1, window=there)
+        frame = Window(window.row - 1, window.col - 1, window.height + 2, window.width + 2)
+        there = window.grown(1, self.grid.shape)
+        framed = np.zeros((frame.height, frame.width), dtype=np.uint8)
+        framed[there.within(frame).slices] = self.codes.read(1, window=there.rasterio)
         return framed
 
     def _confidence(self, patches: Patches, window: Window) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# What every band but land cover and reason holds outside the region; no percentage and no count reaches it. 0 is taken:
-# it says that a pixel of the region was never observed.
+# What every band but land cover holds outside the region; no percentage and no count reaches it. 0 is taken: it says
+# that a pixel of the region was never observed.
 OUTSIDE = 255
 
 # The highest observation count that fits beside `OUTSIDE`; it stands for itself and for more.
@@ -24,10 +24,10 @@ class Reason(IntEnum):
     """Why a pixel has the land cover that it has, or none."""
 
     MAPPED = 0
-    OUTSIDE_REGION = 1
-    NEVER_OBSERVED = 2
-    REJECTED = 3
-    CHANGED = 4
+    NEVER_OBSERVED = 1
+    REJECTED = 2
+    CHANGED = 3
+    OUTSIDE_REGION = OUTSIDE
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class LandCoverWriter:
         probabilities: Whether those of all classes are kept.
 
     Raises:
-        DiskError: There is no room for the map.
+        DiskError: The unfinished files could not be created.
         WorkspaceError: The unfinished files lie on another grid.
     """
 
@@ -73,7 +73,7 @@ class LandCoverWriter:
         *,
         probabilities: bool = False,
     ) -> None:
-        """Continue, or reserve the whole map's room on the disk and fill it with "outside the region"."""
+        """Continue, or begin with "outside the region" everywhere."""
         block = BLOCK if max(grid.shape) > BLOCK else SMALL_BLOCK
         layers = [_landcover_layer(classes, block), _confidence_layer(block)]
         if probabilities:
@@ -81,14 +81,13 @@ class LandCoverWriter:
         self._rasters = TiledRasters(folder, scratch, grid, layers, tags)
         write_category_names(self._rasters.partial(LANDCOVER), classes)
 
-    @property
-    def count(self) -> int:
-        """Finished tiles."""
-        return self._rasters.count
-
     def is_done(self, index: int) -> bool:
         """See `TiledRasters.is_done`."""
         return self._rasters.is_done(index)
+
+    def require_room(self, pixels: int) -> None:
+        """See `TiledRasters.require_room`."""
+        self._rasters.require_room(pixels)
 
     def write(self, index: int, window: Window, prediction: Prediction) -> None:
         """Put one tile into its place; once this returns, a killed process does not lose it.
@@ -174,7 +173,6 @@ def _confidence_layer(block: int) -> Layer:
         overviews=rules,
         predictor=True,
         level=NOISE_LEVEL,
-        background={REASON: Reason.OUTSIDE_REGION},
     )
 
 

@@ -39,10 +39,10 @@ MEANINGS = {
         "Why the pixel has no class, or another one than the model gave it",
         {
             Reason.MAPPED: ("mapped", "mapped as the model has it"),
-            Reason.OUTSIDE_REGION: ("outside", "outside the region"),
             Reason.NEVER_OBSERVED: ("never_observed", "never clearly observed"),
             Reason.REJECTED: ("rejected", "confidence below the least that was asked for"),
             Reason.CHANGED: ("minimum_mapping_unit", "changed by the minimum mapping unit"),
+            Reason.OUTSIDE_REGION: ("outside", "outside the region"),
         },
     ),
     "unfamiliarity": Meaning(

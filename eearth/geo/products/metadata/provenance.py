@@ -10,7 +10,7 @@ from urllib.parse import quote
 from eearth.manifest import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from eearth.config import Settings
 
@@ -56,8 +56,13 @@ def processing_fields(what: str, tags: Mapping[str, str], dates: Sequence[str], 
         "processing:software": software(),
         "eearth:model": tags["MODEL"],
         "eearth:acquisitions": len(dates),
-        "eearth:imagery": hashlib.sha256("\n".join(dates).encode()).hexdigest(),
+        "eearth:imagery": imagery_digest(dates),
     }
+
+
+def imagery_digest(items: Iterable[str]) -> str:
+    """What tells the imagery of one product from that of another: SHA-256 over the ids of its items, in order."""
+    return hashlib.sha256("\n".join(items).encode()).hexdigest()
 
 
 def model_link(folder: str) -> dict[str, str]:

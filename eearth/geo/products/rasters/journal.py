@@ -40,10 +40,6 @@ class Journal:
             with self._path.open("r+b") as file:
                 file.truncate(len(whole))
 
-    def __len__(self) -> int:
-        """Finished tiles."""
-        return len(self._finished)
-
     def __contains__(self, index: object) -> bool:
         """Whether a tile is finished."""
         return index in self._finished

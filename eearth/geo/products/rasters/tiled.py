@@ -1,7 +1,7 @@
 """Writes rasters tile by tile, in constant memory, and turns them into cloud-optimised GeoTIFFs.
 
-Until a product is finished its pixels lie in plain tiled GeoTIFFs of their final size, whose blocks are overwritten in
-place: a killed run leaves files that are whole and can be continued.
+Until a product is finished its pixels lie in plain tiled GeoTIFFs, whose blocks are overwritten in place: a killed run
+leaves files that can be continued, and only tiles that were written take room.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class TiledRasters:
         tags: Provenance, kept as metadata of all files.
 
     Raises:
-        DiskError: There is no room for the product.
+        DiskError: The unfinished files could not be created.
         WorkspaceError: The unfinished files lie on another grid.
     """
 
     def __init__(
         self, folder: Path, scratch: Path, grid: Grid, layers: Sequence[Layer], tags: Mapping[str, str]
     ) -> None:
-        """Continue, or reserve the whole product's room on the disk and fill it with nodata."""
+        """Continue, or begin with nodata everywhere."""
         self.folder, self.scratch, self.grid = folder, scratch, grid
         self._layers = {layer.name: layer for layer in layers}
         with writing(scratch):
@@ -65,19 +65,22 @@ class TiledRasters:
                 self._finished.remove()  # first: its files are about to be replaced
                 for layer in layers:
                     self.partial(layer.name).unlink(missing_ok=True)
-                require_room(scratch, layers, grid)
                 for layer in layers:
                     create(self.partial(layer.name), layer, grid, tags)
                 self._finished.begin()
 
-    @property
-    def count(self) -> int:
-        """Finished tiles."""
-        return len(self._finished)
-
     def is_done(self, index: int) -> bool:
         """Whether a tile is finished and need not be computed again."""
         return index in self._finished
+
+    def require_room(self, pixels: int) -> None:
+        """Say at once that there is no room for so many pixels more, until the product is finished.
+
+        Raises:
+            DiskError: There is none.
+        """
+        with writing(self.scratch):
+            require_room(self.scratch, pixels * sum(layer.pixel_bytes for layer in self._layers.values()))
 
     def partial(self, name: str) -> Path:
         """Where the unfinished file of a layer lies."""

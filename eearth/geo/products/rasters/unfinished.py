@@ -1,12 +1,11 @@
-"""Rasters that are written tile by tile: plain tiled GeoTIFFs, on the disk in their final size from the beginning."""
+"""Rasters that are written tile by tile: plain tiled GeoTIFFs, which take room on the disk only where something is."""
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +18,7 @@ from eearth.errors import DiskError
 from eearth.geo.products.rasters.overviews import Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -52,7 +51,6 @@ class Layer:
         offsets: See `scales`.
         colours: Number → (red, green, blue, alpha); None for no colour table.
         tags: Metadata of this file alone.
-        background: Band (0 the first) → what it holds where nothing was written, if not nodata.
     """
 
     name: str
@@ -69,12 +67,16 @@ class Layer:
     offsets: tuple[float, ...] = ()
     colours: Mapping[int, tuple[int, int, int, int]] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    background: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """How each band is made coarser."""
         return self.overviews * len(self.descriptions) if len(self.overviews) == 1 else self.overviews
+
+    @property
+    def pixel_bytes(self) -> int:
+        """What a pixel takes uncompressed."""
+        return len(self.descriptions) * np.dtype(self.dtype).itemsize
 
     @property
     def span(self) -> int:
@@ -83,15 +85,17 @@ class Layer:
 
 
 def create(path: Path, layer: Layer, grid: Grid, tags: Mapping[str, str]) -> None:
-    """Create a GeoTIFF full of nodata, with its room on the disk.
+    """Create a GeoTIFF full of nodata, of which nothing is on the disk but its header.
 
-    Without compression every block has its final place and size from the beginning.
+    A block takes its room when it is first written, at the end of the file. Without compression it stays there, so that
+    it can be written again in place: a killed process spoils no block but the one that it was writing.
 
     Raises:
-        DiskError: There is no room for it.
+        DiskError: It could not be created.
     """
-    with writing(path.parent):
-        with rasterio.open(
+    with (
+        writing(path.parent),
+        rasterio.open(
             path,
             "w",
             driver="GTiff",
@@ -107,13 +111,10 @@ def create(path: Path, layer: Layer, grid: Grid, tags: Mapping[str, str]) -> Non
             blockysize=layer.block,
             interleave=layer.interleave,
             bigtiff="if_safer",
-        ) as file:
-            _describe(file, layer, tags)
-            for band, number in layer.background.items():
-                for window in grid.windows(layer.span):
-                    values = np.full((window.height, window.width), number, layer.dtype)
-                    file.write(values, band + 1, window=window.rasterio)
-        _reserve(path, layer, grid)
+            sparse_ok=True,
+        ) as file,
+    ):
+        _describe(file, layer, tags)
 
 
 def _describe(file: Any, layer: Layer, tags: Mapping[str, str]) -> None:
@@ -126,36 +127,19 @@ def _describe(file: Any, layer: Layer, tags: Mapping[str, str]) -> None:
     file.update_tags(**tags, **layer.tags)
 
 
-def bytes_of(layer: Layer, grid: Grid) -> int:
-    """What the blocks of an unfinished file take."""
-    blocks = len(layer.descriptions) * math.prod(math.ceil(side / layer.block) for side in grid.shape)
-    return blocks * layer.block**2 * np.dtype(layer.dtype).itemsize
+def require_room(folder: Path, needed: int) -> None:
+    """Say at once that something does not fit, not once the disk is full of most of it.
 
-
-def require_room(folder: Path, layers: Iterable[Layer], grid: Grid) -> None:
-    """Say at once that unfinished files do not fit, not once most of the disk is full of nodata.
+    Args:
+        folder: Where it is to be written.
+        needed: Bytes.
 
     Raises:
-        OSError: They do not.
+        OSError: It does not fit.
     """
-    needed, free = sum(bytes_of(layer, grid) for layer in layers), shutil.disk_usage(folder).free
-    if needed > free:
+    if needed > shutil.disk_usage(folder).free:
         msg = f"until it is finished it takes {needed / 1e6:,.0f} MB"
         raise OSError(msg)
-
-
-def _reserve(path: Path, layer: Layer, grid: Grid) -> None:
-    """Take the file's room on the disk now: a new file's empty blocks are holes that take none.
-
-    Raises:
-        OSError: There is not that much room, or GDAL has failed to create the whole file without saying so.
-    """
-    size = path.stat().st_size
-    if size < bytes_of(layer, grid):
-        msg = f"only {size} bytes were written"
-        raise OSError(msg)
-    with path.open("r+b") as file, suppress(AttributeError):  # not every system has the call
-        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def overwrite(path: Path, window: Window, values: NDArray[Any]) -> None:
