@@ -296,27 +296,37 @@ def test_a_map_that_no_disk_holds_is_refused_at_once(tmp_path: Path) -> None:
         out.require_room(600_000**2)
 
 
-def test_disk_that_fills_up_at_the_end_is_reported_and_the_work_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", ["1100k", "2500k", "4600k", "7500k"])
+def test_disk_that_fills_up_is_reported_and_the_work_kept(tmp_path: Path, size: str) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=7500k", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("a small file system can only be mounted by root")
     try:
-        grid, out = grid_of(1024, 1024), writer(folder, grid_of(1024, 1024))
+        (folder / "scratch").mkdir()
         noise = np.random.default_rng(0).integers(0, 255, (6, 1024, 1024)).astype(np.uint8)
-        out.write(0, grid.window, Prediction(*noise))
         with pytest.raises(DiskError, match=r"could not write .*\.tif .* MB are free there: make room"):
-            out.finish()
+            write_and_finish(folder, Prediction(*noise))
         subprocess.run(["mount", "-o", "remount,size=40m", folder], check=True)
-        continued = writer(folder, grid)
-        assert continued.is_done(0)
-        continued.finish()
+        write_and_finish(folder, Prediction(*noise))
         np.testing.assert_array_equal(read(folder / "landcover.tif"), noise[0])
+        with rasterio.open(folder / "confidence.tif") as file:
+            np.testing.assert_array_equal(file.read(), noise[1:])
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def write_and_finish(folder: Path, whole: Prediction) -> None:
+    """Tiles that are smaller than blocks."""
+    grid = grid_of(*whole.landcover.shape)
+    out = writer(folder, grid)
+    for index, window in enumerate(grid.windows(200)):
+        if not out.is_done(index):
+            out.write(index, window, cut(whole, *window.slices))
+    out.finish()
 
 
 def test_read_only_folder_is_reported(tmp_path: Path) -> None:

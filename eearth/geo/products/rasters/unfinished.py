@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from rasterio.io import DatasetWriter
 
     from eearth.geo.grid import Grid, Window
 
@@ -143,18 +145,44 @@ def require_room(folder: Path, needed: int) -> None:
 
 
 def overwrite(path: Path, window: Window, values: NDArray[Any]) -> None:
-    """Write (band, y, x) values and read them back: GDAL reports some failures only to its log, when it closes.
+    """Write (band, y, x) values, and read them back: GDAL reports some failures only to its log, when it closes.
 
     Raises:
         DiskError: They could not be written.
     """
     with writing(path):
         with rasterio.open(path, "r+") as file:
+            _ask_for_room(path, _bytes_of_blocks(file, window))
             file.write(values, window=window.rasterio)
         with rasterio.open(path) as file:
             if not same(file.read(window=window.rasterio), values):
                 msg = "the file does not hold what was written"
                 raise OSError(msg)
+
+
+def _bytes_of_blocks(file: DatasetWriter, window: Window) -> int:
+    """What the blocks take into which a window reaches."""
+    spans = zip(window.slices, file.block_shapes[0], strict=True)
+    pixels: int = math.prod((-(-span.stop // side) - span.start // side) * side for span, side in spans)
+    itemsize: int = np.dtype(file.dtypes[0]).itemsize
+    return pixels * int(file.count) * itemsize
+
+
+def _ask_for_room(path: Path, needed: int) -> None:
+    """Have the system refuse what would not fit, be it for the disk or for a quota, before anything is written.
+
+    GDAL would go on, and note a block that is not there: one that no later run could complete.
+
+    Raises:
+        OSError: It does not fit.
+    """
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            with suppress(AttributeError):  # not every system has the call
+                os.posix_fallocate(file.fileno(), size, needed)
+        finally:
+            file.truncate(size)
 
 
 def same(one: NDArray[Any], other: NDArray[Any]) -> bool:
