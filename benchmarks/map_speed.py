@@ -21,6 +21,7 @@ import importlib
 import pstats
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -46,6 +47,7 @@ from eearth.geo.products.landcover.writer import CONFIDENCE, LANDCOVER, LandCove
 from eearth.inference.classify import classify
 from eearth.inference.tiles import predict_tile
 from eearth.inference.walk import behind
+from eearth.models.device import choose_device
 from eearth.models.segmentation import LandCoverModel
 from eearth.settings import PredictSettings, PretrainSettings
 from eearth.training.pretrain import new_encoder
@@ -53,6 +55,7 @@ from eearth.training.pretrain import new_encoder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 CLASSES = 12
@@ -62,6 +65,11 @@ WINDOW = PredictSettings(region=Path()).window_size
 BANDS = tuple(f"B{number:02d}" for number in range(10))
 CLOUDY = 0.4
 TEMPERATURE = 1.2
+EEARTH, PLAIN, TERRATORCH = CONTENDERS = (
+    "eearth, six bands, cloud-optimised",
+    "plain loop, two bands",
+    "terratorch tiled_inference, two bands",
+)
 PERIOD = 1024  # the simulated scores repeat after so many pixels
 BLOCK = 512
 
@@ -273,31 +281,46 @@ def with_terratorch(tiled_inference: Callable[..., Tensor], model: nn.Module, se
 
 
 def network(given: argparse.Namespace, folder: Path) -> None:
-    """The default network, and the alternatives."""
+    """One contender with the default network, after a first run on little; its classes are kept beside the others'."""
     series, pixels = imagery(given.side, given.dates), given.side**2
+    torch.manual_seed(0)
     model = LandCoverModel(new_encoder([series], PretrainSettings()), [entry.code for entry in LEGEND])
     nn.init.normal_(model.head.weight)
     margin = margin_for(model.margin)
-    size = given.size
-    print(f"{given.dates} dates, {torch.get_num_threads()} threads, windows of {size}, margin {margin}")
-    plain_loop(model, imagery(size, given.dates), folder / "warm.tif", size, margin)
-    _, seconds, _ = mapped(
-        predict_tile, model, series, folder / "eearth", size=size, margin=margin, batch=given.batch_size
-    )
-    own = line("eearth, six bands, cloud-optimised", seconds, pixels)
-    begun = time.perf_counter()
-    plain = plain_loop(model, series, folder / "plain.tif", size, margin)
-    alone = line("plain loop, two bands", time.perf_counter() - begun, pixels)
-    print(f"  ratio to the plain loop {own / alone:.2f}")
-    with rasterio.open(folder / "eearth" / LANDCOVER) as file:
-        same = (file.read(1) == plain.argmax(dim=0).numpy() + 1).mean()
-    print(f"  the same class as the plain loop on {same:.2%} of the pixels")
-    if tiled_inference := tiled_inference_of(given.terratorch):
+    sliding = {"size": given.size, "margin": margin, "batch": given.batch_size}
+    if given.only == EEARTH:
+        choose_device("cpu")  # as every stage does before it works
+
+    def run(imagery: Series, folder: Path) -> tuple[float, Tensor | NDArray[np.uint8]]:
         begun = time.perf_counter()
-        how = {"crop": size, "stride": size - 2 * margin, "delta": margin // 2, "batch_size": given.batch_size}
-        write_plainly(folder / "terratorch.tif", with_terratorch(tiled_inference, model, series, **how))
-        other = line("terratorch tiled_inference, two bands", time.perf_counter() - begun, pixels)
-        print(f"  ratio to terratorch {own / other:.2f}")
+        if given.only == EEARTH:
+            mapped(predict_tile, model, imagery, folder, **sliding)
+            with rasterio.open(folder / LANDCOVER) as file:
+                return time.perf_counter() - begun, file.read(1)
+        folder.mkdir()
+        if given.only == PLAIN:
+            found = plain_loop(model, imagery, folder / "plain.tif", given.size, margin)
+        else:
+            how = {"crop": given.size, "stride": given.size - 2 * margin, "delta": margin // 2}
+            tiled_inference = tiled_inference_of(given.terratorch)
+            found = with_terratorch(tiled_inference, model, imagery, **how, batch_size=given.batch_size)
+            write_plainly(folder / "terratorch.tif", found)
+        return time.perf_counter() - begun, found.argmax(dim=0).numpy().astype(np.uint8) + 1
+
+    run(imagery(given.size, given.dates), folder / "warm")
+    seconds, classes = run(series, folder / "whole")
+    line(given.only, seconds, pixels)
+    np.save(given.folder / f"{given.only}.npy", classes)
+
+
+def compare_networks(given: argparse.Namespace, folder: Path) -> None:
+    """Each contender in a process of its own, for how memory is kept holds for a whole process."""
+    print(f"{given.dates} dates, {torch.get_num_threads()} threads, windows of at most {given.size}")
+    for only in CONTENDERS[: 3 if tiled_inference_of(given.terratorch) else 2]:
+        subprocess.run([sys.executable, *sys.argv, "--only", only, "--folder", folder], check=True)
+    own = np.load(folder / f"{EEARTH}.npy")
+    for path in sorted(folder.glob("*.npy")):
+        print(f"  {path.stem}: {(np.load(path) == own).mean():.3%} of the pixels have eearth's class")
 
 
 def main() -> None:
@@ -313,6 +336,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch, for stitch: the other core writes")
     parser.add_argument("--terratorch", type=Path, help="its wheel, where it is not installed")
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary folder")
+    parser.add_argument("--only", choices=CONTENDERS, help="of network, this contender in this process")
     parser.add_argument("--profile", action="store_true", help="show where the main thread's time goes")
     given = parser.parse_args()
     given.side = given.side or (8192 if given.what == "stitch" else 768)
@@ -320,7 +344,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as folder, cProfile.Profile() as profile:
         if not given.profile:
             profile.disable()
-        (stitch if given.what == "stitch" else network)(given, Path(folder))
+        if given.what == "stitch":
+            stitch(given, Path(folder))
+        else:
+            (network if given.only else compare_networks)(given, Path(folder))
     if given.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(20)
 

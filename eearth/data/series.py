@@ -123,14 +123,18 @@ class Series:
             raise ModelError(msg)
         return [self.bands.index(name) for name in bands]
 
-    def read(self, window: Window, bands: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """All dates of one window.
+    def read(
+        self, window: Window, bands: Sequence[str], dates: NDArray[np.intp] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Some dates of one window; see `read_raw`.
 
         Returns:
             Reflectance (time, band, y, x), 0 where not valid; valid (time, y, x).
         """
-        raw, valid = self.read_raw(window, bands)
-        values = raw.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+        raw, valid = self.read_raw(window, bands, dates)
+        values = np.multiply(raw, np.float32(self.scale), dtype=np.float32, order="C")
+        if self.offset:
+            values += np.float32(self.offset)
         values *= valid[:, None]
         return values, valid
 
@@ -170,18 +174,15 @@ class Series:
                 are filled up with dates on which nothing is valid.
             bands: Bands by name, in the order wanted; None for all.
         """
-        drawn = [self.read(window, bands or self.bands) for window in windows]
-        chosen = list(dates) if dates is not None else [np.arange(len(self.times))] * len(drawn)
-        longest = max(1, *(len(each) for each in chosen), 0)
-        height, width = windows[0].height, windows[0].width
-        count = len(bands or self.bands)
-        values = np.zeros((len(drawn), longest, count, height, width), np.float32)
-        valid = np.zeros((len(drawn), longest, height, width), bool)
-        day = np.ones((len(drawn), longest), np.float32)
-        for i, ((chip, mask), index) in enumerate(zip(drawn, chosen, strict=True)):
-            values[i, : len(index)], valid[i, : len(index)] = chip[index], mask[index]
-            day[i, : len(index)] = self.days[index]
-        return Chips(torch.from_numpy(values), torch.from_numpy(valid), torch.from_numpy(day))
+        chosen = dates if dates is not None else [None] * len(windows)
+        return join([self._chip(*one, bands or self.bands) for one in zip(windows, chosen, strict=True)])
+
+    def _chip(self, window: Window, dates: NDArray[np.intp] | None, bands: Sequence[str]) -> Chips:
+        """One window as a batch of one."""
+        values, valid = self.read(window, bands, dates)
+        days = self.days if dates is None else self.days[dates]
+        own = (values, np.array(valid, order="C"), np.array(days))  # nobody else's, whatever is done with them
+        return Chips(*(torch.from_numpy(part[np.newaxis]) for part in own))
 
 
 def months_of(times: NDArray[np.datetime64]) -> tuple[int, ...]:
@@ -190,13 +191,17 @@ def months_of(times: NDArray[np.datetime64]) -> tuple[int, ...]:
 
 
 def join(parts: Sequence[Chips]) -> Chips:
-    """Chips of several series in one batch, filled up to the longest with dates on which nothing is valid."""
-    longest = max(part.day.shape[1] for part in parts)
+    """Chips of several windows or series in one batch, filled up to the longest, and to one date, with none valid."""
+    longest = max(1, *(part.day.shape[1] for part in parts))
+    if len(parts) == 1 and parts[0].day.shape[1] == longest:
+        return parts[0]
     filled = [Chips(*(_filled(tensor, longest) for tensor in part)) for part in parts]
     return Chips(*(torch.cat(tensors) for tensors in zip(*filled, strict=True)))
 
 
 def _filled(tensor: Tensor, length: int) -> Tensor:
+    if tensor.shape[1] == length:
+        return tensor
     shape = (tensor.shape[0], length - tensor.shape[1], *tensor.shape[2:])
     return torch.cat([tensor, tensor.new_zeros(shape)], dim=1)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack
+from typing import TYPE_CHECKING, NotRequired, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -19,11 +19,18 @@ from eearth.geo.grid import Window
 from eearth.geo.lattice import extent_of, patches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
     from eearth.geo.lattice import Patch
+
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+# Windows that are worked on at a time, at most: each takes its memory.
+MOST_WORKERS = 8
 
 
 class Sliding(TypedDict):
@@ -37,7 +44,7 @@ class Sliding(TypedDict):
         bands: Bands by name, in the network's order; None for all.
         dates: Indices of the acquisitions to use; None for all.
         phase: Of the imagery's first pixel, see `extent_of`; without it, (0, 0).
-        waited: Is told how many seconds the network waited for the windows of a batch.
+        waited: Is told how many seconds reading the windows of a batch kept the network from working.
     """
 
     size: int
@@ -67,23 +74,9 @@ class _Reader:
             return Chips(reflectance, valid, day)
         return Chips(F.pad(reflectance, beyond), F.pad(valid, beyond, value=False), day)
 
-    def batch(self, patches: Sequence[Patch]) -> tuple[Sequence[Patch], Chips]:
+    def batch(self, patches: Sequence[Patch]) -> Chips:
         """Several windows of one size, in one batch."""
-        return patches, join([self.window(patch.window) for patch in patches])
-
-    def batches(
-        self, parts: Sequence[Patch], size: int, waited: Callable[[float], None]
-    ) -> Iterator[tuple[Sequence[Patch], Chips]]:
-        """All batches in order; the next one is read while the caller works on this one."""
-        groups = (parts[first : first + size] for first in range(0, len(parts), size))
-        with ThreadPoolExecutor(1) as thread:
-            running = (thread.submit(self.batch, group) for group in groups)
-            for current, _following in pairwise(chain(running, [None])):
-                if current is not None:
-                    begun = time.monotonic()
-                    batch = current.result()
-                    waited(time.monotonic() - begun)
-                    yield batch
+        return join([self.window(patch.window) for patch in patches])
 
     def observations(self, tile: Window) -> NDArray[np.int32]:
         """(y, x) number of clear observations."""
@@ -134,14 +127,56 @@ def blended(
         for patch in patches(extent, tile, size=sliding["size"], margin=sliding["margin"])
         if inside is None or inside[patch.outer][patch.shares > 0].any()
     ]
-    device = sliding["device"]
+    device, waited = sliding["device"], sliding.get("waited", _untold)
+
+    def look(group: Sequence[Patch]) -> tuple[Sequence[Patch], float, Tensor]:
+        begun = time.monotonic()
+        chips = reader.batch(group)
+        return group, time.monotonic() - begun, network(chips.to(device)).float()
+
     result = torch.zeros((0, tile.height, tile.width), device=device)
+    groups = [parts[first : first + sliding["batch"]] for first in range(0, len(parts), sliding["batch"])]
     with torch.inference_mode():
-        for group, chips in reader.batches(parts, sliding["batch"], sliding.get("waited", _untold)):
-            given = network(chips.to(device)).float()
+        for group, read, given in at_once(look, groups):
+            waited(read / workers())
             if not len(result):
                 result = result.new_zeros((given.shape[1], tile.height, tile.width))
             for patch, part in zip(group, given, strict=True):
                 shares = torch.from_numpy(patch.shares).to(device)
                 result[:, *patch.outer].addcmul_(part[:, *patch.inner], shares)  # without a product in between
     return result.cpu().numpy(), reader.observations(tile)
+
+
+def workers() -> int:
+    """Windows that are worked on at a time: as many as torch may use threads."""
+    return min(torch.get_num_threads(), MOST_WORKERS)
+
+
+def at_once(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """What comes of each item, in their order, without gradients; several are worked on at a time.
+
+    Each has one core: two windows on one core each are done sooner than one after the other on two, and what a network
+    gives does not depend on the number of cores.
+
+    Args:
+        work: Item → what comes of it; runs in threads of its own, where torch uses no further threads.
+        items: Taken as needed.
+    """
+    threads, count = torch.get_num_threads(), workers()
+
+    def alone(item: S) -> T:
+        with torch.inference_mode():
+            return work(item)
+
+    pool = ThreadPoolExecutor(count, "window", torch.set_num_threads, (1,))
+    running: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            running.append(pool.submit(alone, item))
+            if len(running) > count:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what a thread sets holds for those that are started later, too

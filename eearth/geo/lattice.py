@@ -51,12 +51,12 @@ def margin_for(reach: int) -> int:
 class Axis:
     """The lattice along one axis: overlapping intervals that cover [0, length), and how they are blended.
 
-    Intervals start at multiples of `STEP`, `size − 2 · margin` pixels apart; the last one is moved back so that it ends
-    less than `STEP` pixels beyond the edge. An axis shorter than `size` has one interval.
+    Intervals are as few as `size` allows and then as short as can be, for what overlaps is worked on twice. They start
+    at multiples of `STEP`; the last one is moved back so that it ends less than `STEP` pixels beyond the edge.
 
     Attributes:
         length: Pixels to cover, at least 1.
-        size: Pixels of an interval, a multiple of `STEP`.
+        size: Most pixels of an interval, a multiple of `STEP`.
         margin: Half of the least overlap of neighbouring intervals in pixels, a multiple of `STEP`, below `size / 2`.
 
     Raises:
@@ -81,16 +81,25 @@ class Axis:
         """The length, rounded up to a multiple of `STEP`."""
         return math.ceil(self.length / STEP) * STEP
 
-    @property
+    @cached_property
+    def count(self) -> int:
+        """Number of intervals."""
+        overlap = 2 * self.margin
+        return max(1, math.ceil((self.padded - overlap) / (self.size - overlap)))
+
+    @cached_property
     def span(self) -> int:
-        """Pixels of every interval: `size`, or less where the whole axis is shorter."""
-        return min(self.size, self.padded)
+        """Pixels of every interval."""
+        if self.count == 1:
+            return self.padded
+        overlap = 2 * self.margin
+        return math.ceil((self.padded - overlap) / self.count / STEP) * STEP + overlap
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
         """First pixel of each interval, rising."""
         last = self.padded - self.span
-        return (*range(0, last, self.size - 2 * self.margin), last)
+        return tuple(min(index * (self.span - 2 * self.margin), last) for index in range(self.count))
 
     def weights(self, index: int) -> NDArray[np.float64]:
         """The share of interval `index` in each of its pixels, shape (span,), in [0, 1].

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from eearth.inference.walk import Tile
 
 
-# Imagery of a batch, by the kind of device. On a CPU a single window keeps all cores busy; the default network takes
-# six times as much beside it.
-BATCH_BYTES = {"cpu": 40 * 10**6, "cuda": 10**9}
+# Imagery of a batch, by the kind of device. As many batches are worked on at a time as there are threads, and the
+# default network takes three times as much beside each.
+BATCH_BYTES = {"cpu": 40 * 10**6, "cuda": 250 * 10**6}
 
 
 class WindowSettings(Protocol):

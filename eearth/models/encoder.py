@@ -141,8 +141,9 @@ class Encoder(nn.Module, ABC):
 
     def normalise(self, chips: Chips) -> Tensor:
         """Reflectance in standard deviations from the mean, cut at outliers; 0 where not valid."""
-        values = ((chips.reflectance - self.mean) / self.std).clamp(-OUTLIER, OUTLIER)
-        return values.masked_fill(~chips.valid[:, :, None], 0.0)
+        scale = 1 / self.std
+        values = torch.addcmul(-self.mean * scale, chips.reflectance, scale).clamp_(-OUTLIER, OUTLIER)
+        return values.masked_fill_(~chips.valid[:, :, None], 0.0)
 
     def forward(self, chips: Chips) -> Tensor:
         """Encode.
@@ -154,6 +155,7 @@ class Encoder(nn.Module, ABC):
             (chip, feature, y, x). A pixel without any clear observation has a feature of its surroundings.
         """
         height, width = chips.valid.shape[-2:]
-        padding = (0, -width % self.alignment, 0, -height % self.alignment)
-        values, clear = F.pad(self.normalise(chips), padding), F.pad(chips.valid.float(), padding)
+        values, clear = self.normalise(chips), chips.valid.float()
+        if any(padding := (0, -width % self.alignment, 0, -height % self.alignment)):
+            values, clear = F.pad(values, padding), F.pad(clear, padding)
         return self.encode(values, clear, chips.day.float())[..., :height, :width]

@@ -30,7 +30,7 @@ class EmbedSettings(Settings):
         "float32", text="int8: a quarter of the size, with a scale and an offset for each feature."
     )
     output: Path | None = setting(None, text="Copy the features to this GeoTIFF or Zarr store.", incidental=True)
-    window_size: int = setting(192, least=32, text="Side of the windows that the encoder sees, a multiple of 4.")
+    window_size: int = setting(256, least=32, text="Most pixels a side of the encoder's windows, a multiple of 4.")
     batch_size: int | None = setting(
         None,
         least=1,

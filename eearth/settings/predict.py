@@ -25,7 +25,7 @@ class PredictSettings(Settings):
     output: Path | None = setting(
         None, text="Copy the map to this GeoTIFF, with its side files beside it.", incidental=True
     )
-    window_size: int = setting(192, least=32, text="Side of the windows that the network sees, a multiple of 4.")
+    window_size: int = setting(256, least=32, text="Most pixels a side of the network's windows, a multiple of 4.")
     batch_size: int | None = setting(
         None,
         least=1,
