@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
@@ -25,14 +25,17 @@ from pyproj import Transformer
 from rasterio.transform import from_origin
 from shapely.geometry import box, mapping
 
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from loopback.nginx import serve_files
+from static_collection import MASK, kind_of, write_collection
 
 SIDE, BLOCK, PIXEL = 10980, 512, 10
 LEFT, TOP = 500_000, 5_100_000
 DATES = ("2024-03-05", "2024-07-20")
 BANDS = ("blue", "red", "nir")
-MASK = "scl"
 # Sides of the regions in pixels: 1, 10 and 100 times the area.
 SIDES = (1000, 3162, 10000)
 
@@ -52,13 +55,11 @@ def make_file(path: Path, kind: str, seed: int) -> None:
             file.write(block[:rows], 1, window=rasterio.windows.Window(0, row, SIDE, rows))
 
 
-def lonlat(left: float, bottom: float, right: float, top: float) -> dict[str, Any]:
-    """A box in the files' CRS as GeoJSON in longitude and latitude."""
+def lonlat(left: float, bottom: float, right: float, top: float) -> BaseGeometry:
+    """A box in the files' CRS as a shape in longitude and latitude."""
     to_lonlat = Transformer.from_crs(32633, 4326, always_xy=True)
     shape = box(left, bottom, right, top).segmentize(10_000)
-    moved = shapely.transform(shape, lambda xy: np.column_stack(to_lonlat.transform(xy[:, 0], xy[:, 1])))
-    shown: dict[str, Any] = mapping(moved)
-    return shown
+    return shapely.transform(shape, lambda xy: np.column_stack(to_lonlat.transform(xy[:, 0], xy[:, 1])))
 
 
 def make_site(folder: Path) -> None:
@@ -67,42 +68,14 @@ def make_site(folder: Path) -> None:
         for position, band in enumerate((*BANDS, MASK)):
             path = folder / f"{date}_{band}.tif"
             if not path.is_file():
-                make_file(path, "uint8" if band == MASK else "uint16", 10 * number + position)
-
-
-def write_catalog(folder: Path, address: str) -> Path:
-    """A static collection whose assets lie on the server."""
-    footprint = lonlat(LEFT, TOP - SIDE * PIXEL, LEFT + SIDE * PIXEL, TOP)
-    links = []
-    for date in DATES:
-        assets = {
-            band: {"href": f"{address}/{date}_{band}.tif", "type": "image/tiff; application=geotiff",
-                   "raster:bands": [{"nodata": 0, "data_type": "uint8" if band == MASK else "uint16",
-                                     "scale": 1 if band == MASK else 1e-4}]}
-            for band in (*BANDS, MASK)
-        }  # fmt: skip
-        item = {
-            "type": "Feature", "stac_version": "1.0.0", "id": f"S2A_33TWM_{date}", "geometry": footprint,
-            "bbox": list(shapely.geometry.shape(footprint).bounds), "collection": "memory",
-            "properties": {"datetime": f"{date}T10:00:00Z"}, "links": [], "assets": assets,
-        }  # fmt: skip
-        (folder / f"{date}.json").write_text(json.dumps(item))
-        links.append({"rel": "item", "href": f"./{date}.json", "type": "application/json"})
-    collection = {
-        "type": "Collection", "stac_version": "1.0.0", "id": "memory", "description": "memory", "license": "other",
-        "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
-        "links": links,
-    }  # fmt: skip
-    path = folder / "collection.json"
-    path.write_text(json.dumps(collection))
-    return path
+                make_file(path, kind_of(band), 10 * number + position)
 
 
 def run(folder: Path, catalog: Path, side: int) -> tuple[float, float, float]:
     """(peak MB, seconds, GB of the plain cube) of one download."""
     region = folder / f"region{side}.geojson"
     left, top = LEFT + 4 * PIXEL, TOP - 6 * PIXEL
-    region.write_text(json.dumps(lonlat(left, top - side * PIXEL, left + side * PIXEL, top)))
+    region.write_text(json.dumps(mapping(lonlat(left, top - side * PIXEL, left + side * PIXEL, top))))
     with tempfile.TemporaryDirectory(dir=folder) as workspace:
         begun = time.monotonic()
         command = [
@@ -126,7 +99,8 @@ def main() -> None:
         make_site(folder)
         print("| region, pixels | times the area | cube, GB | peak, MB | s |\n|---|---|---|---|---|")
         with serve_files(folder) as address:
-            catalog = write_catalog(folder, address)
+            footprint = lonlat(LEFT, TOP - SIDE * PIXEL, LEFT + SIDE * PIXEL, TOP)
+            catalog = write_collection(folder, address, footprint, DATES, BANDS)
             for side in SIDES:
                 peak, seconds, size = run(folder, catalog, side)
                 print(f"| {side} x {side} | {(side / SIDES[0]) ** 2:.0f} | {size:.2f} | {peak:.0f} | {seconds:.1f} |")

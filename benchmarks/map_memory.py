@@ -4,8 +4,8 @@
 
 Two dates of two bands and a classification lie in files of 100,000 x 100,000 pixels, which hold one block of noise over
 and over: what is measured is what the command holds at a time. The network is as small as they get. Of the largest grid
-squares in the corners and between them are mapped, and what is made of a tile is dropped, for the room of that map on
-the disk would be 60 GB; of the others, all is mapped and written.
+squares in the corners and between them are mapped, of the others all; every row ends with the finished files, of which
+the largest have 100,000 x 100,000 pixels.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -28,27 +27,19 @@ import torch
 from pyproj import Transformer
 from rasterio.transform import from_origin
 from shapely.geometry import mapping
+from static_collection import COLLECTION, MASK, kind_of, write_collection
 
-from eearth.data.scenery import Wish, find_scenery
-from eearth.geo.aoi import read_region
-from eearth.inference.cover import cover
-from eearth.inference.mapping import LandCoverMapper
 from eearth.inference.memory import peak_memory
-from eearth.inference.walk import Clock, RegionTiles
-from eearth.models.files import LAND_COVER, load_land_cover, save_land_cover
+from eearth.models.files import LAND_COVER, save_land_cover
 from eearth.models.registry import build_land_cover
 from eearth.settings import PredictSettings
 from eearth.stages.predict import predict
 from eearth.workspace import Workspace
 
-if TYPE_CHECKING:
-    from eearth.geo.grid import Window
-
 SIDE, BLOCK, PIXEL = 100_000, 512, 10
 CRS, LEFT, TOP = 3035, 3_800_000, 3_500_000  # Europe: a thousand kilometres a side without leaving it
 DATES = ("2024-03-05", "2024-07-20")
 BANDS = ("red", "nir")
-MASK = "scl"
 # Side in metres of what is mapped of the largest: most of four tiles.
 SQUARE = 18_000
 # Square kilometres of a grid → pixels along one side.
@@ -89,29 +80,11 @@ def lonlat(left: float, bottom: float, right: float, top: float) -> Any:
 
 def write_catalog(folder: Path) -> Path:
     """The files and a static collection of them."""
-    footprint = lonlat(LEFT, TOP - SIDE * PIXEL, LEFT + SIDE * PIXEL, TOP)
-    links = []
     for number, date in enumerate(DATES):
-        assets = {}
         for position, band in enumerate((*BANDS, MASK)):
-            path, kind = folder / f"{date}_{band}.tif", "uint8" if band == MASK else "uint16"
-            make_file(path, kind, 10 * number + position)
-            described = {"nodata": 0, "data_type": kind, "scale": 1 if band == MASK else 1e-4}
-            assets[band] = {"href": str(path), "type": "image/tiff; application=geotiff", "raster:bands": [described]}
-        item = {
-            "type": "Feature", "stac_version": "1.0.0", "id": f"S2_{date}", "geometry": mapping(footprint),
-            "bbox": list(footprint.bounds), "collection": "memory", "properties": {"datetime": f"{date}T10:00:00Z"},
-            "links": [], "assets": assets,
-        }  # fmt: skip
-        (folder / f"{date}.json").write_text(json.dumps(item))
-        links.append({"rel": "item", "href": f"./{date}.json", "type": "application/json"})
-    collection = {
-        "type": "Collection", "stac_version": "1.0.0", "id": "memory", "description": "memory", "license": "other",
-        "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
-        "links": links,
-    }  # fmt: skip
-    (folder / "collection.json").write_text(json.dumps(collection))
-    return folder / "collection.json"
+            make_file(folder / f"{date}_{band}.tif", kind_of(band), 10 * number + position)
+    footprint = lonlat(LEFT, TOP - SIDE * PIXEL, LEFT + SIDE * PIXEL, TOP)
+    return write_collection(folder, str(folder), footprint, DATES, BANDS)
 
 
 def write_model(folder: Path, catalog: Path) -> Path:
@@ -124,8 +97,8 @@ def write_model(folder: Path, catalog: Path) -> Path:
         {"code": code, "name": f"class {code}", "colour": f"#{40 * code:02x}8040", "polygons": 1, "pixels": 1}
         for code in (1, 2, 3)
     ]
-    imagery = {"catalog": str(catalog), "collection": "memory", "datetime": "2024", "max_cloud": 100, "grid": "native"}
-    save_land_cover(folder, model, imagery, classes)
+    asked = {"catalog": str(catalog), "collection": COLLECTION, "datetime": "2024", "max_cloud": 100, "grid": "native"}
+    save_land_cover(folder, model, asked, classes)
     return folder / LAND_COVER
 
 
@@ -142,47 +115,17 @@ def write_region(path: Path, area: int) -> Path:
     return path
 
 
-@dataclass
-class Dropped:
-    """A product that nobody keeps."""
-
-    count: int = 0
-
-    def is_done(self, _index: int) -> bool:
-        """Nothing is."""
-        return False
-
-    def write(self, _index: int, _window: Window, _result: Any, /) -> None:
-        """Count it."""
-        self.count += 1
-
-
 def make(area: int, folder: Path) -> dict[str, Any]:
     """Map, in this process."""
-    torch.set_num_threads(1)
     settings = PredictSettings(region=folder / f"region{area}.geojson", model=folder / LAND_COVER)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder) as name:
         workspace = Workspace(name)
-        if SIDES[area] == SIDE:
-            shape, tiles = _walked(workspace, settings, Path(name))
-        else:
-            manifest = predict(workspace, settings)
-            grid = manifest.records["grid"]
-            shape, tiles = (grid["height"], grid["width"]), (SIDES[area] // settings.tile_size + 1) ** 2
-    return {"shape": shape, "tiles": tiles, "seconds": time.monotonic() - begun, "peak": peak_memory() / 1e6}
-
-
-def _walked(workspace: Workspace, settings: PredictSettings, scratch: Path) -> tuple[tuple[int, int], int]:
-    """Everything but the files of the map: the grid's (rows, columns), and how many tiles were made."""
-    region, device = read_region(settings.region), torch.device("cpu")
-    model, saved = load_land_cover(Path(str(settings.model)))
-    mapper = LandCoverMapper(model, device, settings, Clock())
-    scenery = find_scenery(workspace, region, Wish(model.bands, saved.imagery, "finetune"), settings, scratch=scratch)
-    product = Dropped()
-    tiles = RegionTiles(region, scenery.grid, settings.tile_size)
-    cover("map", tiles, scenery, mapper, product, scratch, lambda _event: None)
-    return scenery.grid.shape, product.count
+        manifest = predict(workspace, settings)
+        grid = manifest.records["grid"]
+        written = sum(path.stat().st_blocks * 512 for path in workspace.root.rglob("*.tif"))
+    shape = grid["height"], grid["width"]
+    return {"shape": shape, "seconds": time.monotonic() - begun, "peak": peak_memory() / 1e6, "files": written / 1e6}
 
 
 def main() -> None:
@@ -198,14 +141,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         write_model(folder, write_catalog(folder))
-        print("| grid, km² | pixels | tiles made | peak, MB | s |\n|---|---|---|---|---|")
+        print("| grid, km² | pixels | peak, MB | files, MB | s |\n|---|---|---|---|---|")
         for area in map(int, given.rows.split(",")):
             write_region(folder / f"region{area}.geojson", area)
             command = [sys.executable, __file__, "--folder", str(folder), "--only", str(area)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             row = json.loads(done.stdout.splitlines()[-1])
             rows, cols = row["shape"]
-            print(f"| {area:,} | {rows:,} x {cols:,} | {row['tiles']} | {row['peak']:.0f} | {row['seconds']:.0f} |")
+            taken = f"{row['peak']:.0f} | {row['files']:,.0f} | {row['seconds']:.0f}"
+            print(f"| {area:,} | {rows:,} x {cols:,} | {taken} |", flush=True)
 
 
 if __name__ == "__main__":

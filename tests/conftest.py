@@ -18,7 +18,27 @@ if TYPE_CHECKING:
 settings.register_profile("suite", max_examples=30)
 settings.load_profile("suite")
 
+# Files whose tests take longest begin first, so that little is left when most processes have nothing more to do.
+LONG = (
+    "test_demo.py",
+    "test_five_commands.py",
+    "test_update.py",
+    "test_compare.py",
+    "test_faults.py",
+    "test_learning.py",
+    "test_fetch.py",
+    "test_engine.py",
+    "test_map_faults.py",
+    "test_kills.py",
+)
+
 API_SITES = ("slovenia", "romania", "austria")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of `LONG` first, in this order."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from eearth.geo.grid import Grid
 
 COLLECTION = "small"
+# The tests' server issues tokens as the Planetary Computer does.
+PROVIDER = """
+[providers.small]
+extends = "generic"
+collections = ["small"]
+
+[providers.small.access]
+kind = "sas"
+endpoint = "{url}/api/sas/v1/token"
+hosts = ["127.0.0.1"]
+"""
 PIXELS, TILE = 768, 64
 BANDS = ("red", "nir", "swir16")
 PASSES = ("2023-06-01", "2023-06-11", "2023-06-21", "2023-07-01", "2023-07-11", "2023-07-21")

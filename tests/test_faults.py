@@ -21,6 +21,7 @@ from loopback.process import answers, free_port, serving
 from small_site import (
     BANDS,
     PASSES,
+    PROVIDER,
     SHARED,
     TILE,
     Site,
@@ -47,18 +48,6 @@ for name, value in {
 }.items():
     assert hasattr(transport, name), name
     setattr(transport, name, value)
-"""
-
-# The tests' server issues tokens as the Planetary Computer does.
-PROVIDER = """
-[providers.small]
-extends = "generic"
-collections = ["small"]
-
-[providers.small.access]
-kind = "sas"
-endpoint = "{url}/api/sas/v1/token"
-hosts = ["127.0.0.1"]
 """
 
 LOST = "W_2023-06-11"

@@ -37,9 +37,9 @@ SITES = (
         "slovenia",
         ("--datetime", "2015", "--mask-asset", "clm", "--mask-valid", "0", "--max-cloud", "100"),
         {1, 2, 3, 4, 8},
-        from_nothing,
+        eearth,
     ),
-    Site("romania", ("--datetime", "2018", "--bands", "blue,green,red,nir,nir08,swir16"), {1, 2}, eearth),
+    Site("romania", ("--datetime", "2018", "--bands", "blue,green,red,nir,nir08,swir16"), {1, 2}, from_nothing),
 )
 
 

@@ -17,7 +17,7 @@ from loopback.fault_kinds import Faults
 from loopback.faults import Tally, read_access_log, serve_faulty, tally_of
 from numpy.typing import NDArray
 from small_map import CLASSES, SIDE, WINDOW, map_words, read_map, write_model, write_region
-from small_site import SHARED, Site, make_site
+from small_site import PROVIDER, SHARED, Site, make_site
 
 from eearth.events import Warned
 from eearth.geo.products.landcover.prediction import Reason
@@ -43,16 +43,6 @@ LESS = "from eearth.geo.remote import transport\n" + "".join(
 EVERYTHING = ("unavailable", "reset", "stalled", "truncated", "garbage", "zeroed", "flipped")
 ROWS, COLS = 60, 160
 LOST, EAST = "W_2023-06-11", f"X_{SHARED}"
-PROVIDER = """
-[providers.small]
-extends = "generic"
-collections = ["small"]
-
-[providers.small.access]
-kind = "sas"
-endpoint = "{url}/api/sas/v1/token"
-hosts = ["127.0.0.1"]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -166,8 +156,10 @@ def test_where_tiles_meet_does_not_show_though_every_tile_asks_for_itself(place:
             region=place.region, model=model, tile_size=side, window_size=WINDOW, probabilities=True
         )
         predict(Workspace(folder / "w"), settings)
-        maps.append(read_map(folder / "w" / "map"))
-    np.testing.assert_array_equal(*maps)
+        maps.append(read_map(folder / "w" / "map").astype(int))
+    many, one = maps
+    np.testing.assert_array_equal(many[0], one[0])
+    np.testing.assert_allclose(many, one, atol=1)  # a percentage may be rounded the other way in other windows
 
 
 # --- The matrix

@@ -15,6 +15,7 @@ from eearth.events import Warned
 from eearth.geo.grid import Grid
 from eearth.geo.products.landcover import areas
 from eearth.geo.products.landcover.areas import count_areas, write_areas
+from eearth.geo.products.landcover.prediction import Reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,9 +48,10 @@ def write(path: Path, bands: dict[str, NDArray[np.uint8]], grid: Grid) -> Path:
 def written(folder: Path, grid: Grid, seed: int = 0) -> tuple[Path, Path, NDArray[np.uint8], NDArray[np.uint8]]:
     """A map: half of it outside the region, some of the rest never observed or rejected."""
     rng = np.random.default_rng(seed)
-    reasons = rng.choice([0, 0, 0, 2, 3, 4], grid.shape).astype(np.uint8)
-    codes = np.where(np.isin(reasons, (2, 3)), 0, rng.choice([1, 7], grid.shape)).astype(np.uint8)
-    codes[:, : grid.width // 2], reasons[:, : grid.width // 2] = 0, 1
+    unmapped = Reason.NEVER_OBSERVED, Reason.REJECTED
+    reasons = rng.choice([Reason.MAPPED] * 3 + [*unmapped, Reason.CHANGED], grid.shape).astype(np.uint8)
+    codes = np.where(np.isin(reasons, unmapped), 0, rng.choice([1, 7], grid.shape)).astype(np.uint8)
+    codes[:, : grid.width // 2], reasons[:, : grid.width // 2] = 0, Reason.OUTSIDE_REGION
     landcover = write(folder / "landcover.tif", {"land cover": codes}, grid)
     known = write(folder / "confidence.tif", {"confidence": codes, "margin": codes, "reason": reasons}, grid)
     return landcover, known, codes, reasons
@@ -81,7 +83,7 @@ def test_areas_are_those_on_the_ground(name: str, tmp_path: Path, monkeypatch: p
     assert [(area.code, area.name) for area in found] == [
         (1, "water"), (7, 'maize, "corn"'), (200, "seen nowhere"), (None, "never observed"), (None, "rejected"),
     ]  # fmt: skip
-    wanted = [codes == 1, codes == 7, codes == 200, reasons == 2, reasons == 3]
+    wanted = [codes == 1, codes == 7, codes == 200, reasons == Reason.NEVER_OBSERVED, reasons == Reason.REJECTED]
     assert [area.pixels for area in found] == [int(mask.sum()) for mask in wanted]
     rows, cols = range(5, 150, 10), range(5, 130, 10)  # an area changes evenly over a few pixels
     coarse = np.array([[cell(grid, row, col) for col in cols] for row in rows])
@@ -124,7 +126,7 @@ def test_table_says_how_it_was_counted(tmp_path: Path) -> None:
 def test_map_without_a_pixel_of_the_region_has_no_areas(tmp_path: Path) -> None:
     grid, nothing = GRIDS["UTM"], np.zeros(GRIDS["UTM"].shape, np.uint8)
     landcover = write(tmp_path / "landcover.tif", {"land cover": nothing}, grid)
-    known = write(tmp_path / "confidence.tif", {"confidence": nothing, "reason": nothing + 1}, grid)
+    known = write(tmp_path / "confidence.tif", {"confidence": nothing, "reason": nothing + Reason.OUTSIDE_REGION}, grid)
     assert {(area.pixels, area.square_metres, area.share) for area in count_areas(landcover, known, grid, CLASSES)} == {
         (0, 0.0, 0.0)
     }

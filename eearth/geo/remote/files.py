@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from contextlib import contextmanager
@@ -193,29 +194,37 @@ class Files:
 
         What it says of the tiles' places needs no belief where they end in checksums.
         """
-        seen: list[Header | str | None] = []
+        seen: list[Header | NoHeader] = []
         for _ in range(COMPARISONS):
             reading = self._reading(source)
             if isinstance(reading, Header) and reading.checked and reading.form in self._forms:
                 return reading
             if any(_same(reading, other) for other in seen):
-                if isinstance(reading, str):
-                    raise CorruptError(reading)
-                if reading is not None:
+                if isinstance(reading, Header):
                     self._forms.add(reading.form)
-                return reading
+                    return reading
+                if reading.damage:
+                    raise CorruptError(reading.damage)
+                return None
             seen.append(reading)
         msg = "the server sends different bytes each time"
         raise CorruptError(msg)
 
-    def _reading(self, source: Source) -> Header | str | None:
-        """One reading of a header; None for a file that is read in another way, text for what is wrong with it."""
+    def _reading(self, source: Source) -> Header | NoHeader:
+        """One reading of a header."""
+        get, read = self._getter(source.href, source.access), hashlib.blake2b(digest_size=16)
+
+        def noted(start: int, length: int) -> tuple[bytes, int]:
+            body, size = get(start, length)
+            read.update(body)
+            return body, size
+
         try:
-            return read_header(self._getter(source.href, source.access))
+            return read_header(noted)
         except NotCroppableError:
-            return None
+            return NoHeader("", read.digest())
         except CorruptError as error:
-            return str(error)
+            return NoHeader(str(error), read.digest())
 
     def _getter(self, href: str, access: Access | None) -> Callable[[int, int], tuple[bytes, int]]:
         def get(start: int, length: int) -> tuple[bytes, int]:
@@ -277,7 +286,20 @@ class Files:
             raise remote.error
 
 
-def _same(reading: Header | str | None, other: Header | str | None) -> bool:
+@dataclass(frozen=True)
+class NoHeader:
+    """A reading that did not give a header.
+
+    Attributes:
+        damage: What is wrong with it; empty for a file that is read in another way.
+        digest: Of the bytes that were read: different damages may look alike.
+    """
+
+    damage: str
+    digest: bytes
+
+
+def _same(reading: Header | NoHeader, other: Header | NoHeader) -> bool:
     return reading.equals(other) if isinstance(reading, Header) and isinstance(other, Header) else reading == other
 
 

@@ -172,6 +172,17 @@ def test_damaged_answers_are_never_pixels(tmp_path: Path, name: str, kind: str) 
         assert tally_of(url).faults[kind] > 0
 
 
+def test_damages_that_look_alike_are_no_second_reading(tmp_path: Path, files: Files) -> None:
+    """Of a file of many tiles, whose places are asked for apart: all noise there has the same thing wrong with it."""
+    path = write_tif(tmp_path / "large.tif", noise(GRID, 0), GRID)
+    for number in range(12):
+        rasterio.shutil.copy(path, tmp_path / f"{number}.tif", tiled=True, blockxsize=16, blockysize=16)
+    with serve_faulty(tmp_path, Faults(garbage=0.35, seed=0)) as url:
+        found = [files._agreed_header(source_of(f"{url}/{number}.tif")) for number in range(12)]
+        assert tally_of(url).faults["garbage"] >= 8
+    assert all(header is not None and header.shape == GRID.shape for header in found)
+
+
 def test_a_header_that_tells_another_place_is_not_believed(tmp_path: Path) -> None:
     """The pixels are whole, only not where they belong: nothing but a second reading tells."""
     for number in range(12):

@@ -95,12 +95,14 @@ def _joined(described: Path, levels: Sequence[Path], copy: Path) -> Path:
 
 
 def _coarsen(fine: Path, coarse: Path, layer: Layer, grid: Grid) -> None:
-    """Write the next level of a raster, square by square."""
+    """Write the next level of a raster, square by square; what has nothing in it takes no room."""
     half = coarser(grid)
     create(coarse, layer, half, {})
     with rasterio.open(fine) as file, rasterio.open(coarse, "r+") as out:
         for window in half.windows(layer.block):
             values = file.read(window=finer(window, grid.shape).rasterio)
+            if np.array_equal(values, np.broadcast_to(values.dtype.type(layer.nodata), values.shape), equal_nan=True):
+                continue
             pairs = zip(values, layer.rules, strict=True)
             out.write(np.stack([halved(band, rule, layer.nodata) for band, rule in pairs]), window=window.rasterio)
 
