@@ -8,10 +8,10 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/eearth demo demo
 
-# Three files at a time, in order, each on one thread: the tests of a file share what is expensive to make, and some of
+# Six files at a time, the longest first, each on one thread: the tests of a file share what is expensive to make, and some of
 # them wait more than they work.
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -246,6 +246,9 @@ def test_a_scene_that_is_broken_in_one_place_is_whole_elsewhere(place: Place, tm
     for tile in others:
         np.testing.assert_array_equal(found.bands[..., tile], whole[..., tile])
     assert LOST in " ".join(found.manifest.records["items"])
+    told = found.manifest.records["radiometry"]
+    assert set(told) == set(" ".join(found.manifest.records["items"]).split())
+    assert all(told.values())
 
 
 def assert_hole_in_the_east(place: Place, found: Mapped) -> None:

@@ -237,14 +237,18 @@ def test_items_are_worked_on_behind_and_their_errors_told() -> None:
 
 def test_accounts_survive_a_torn_line_and_add_up(tmp_path: Path) -> None:
     accounts = Accounts(tmp_path / "accounts.jsonl")
-    accounts.add("0", Account(("a", "b"), "2023-02-01T00:00:00", "2023-03-01T00:00:00", {"x": "torn"}))
+    decided = {"a": (-0.1, "told"), "b": (-0.1, "tested")}
+    accounts.add("0", Account(("a", "b"), "2023-02-01T00:00:00", "2023-03-01T00:00:00", {"x": "torn"}, offsets=decided))
     with accounts.path.open("a") as file:
         file.write('\n{"part": "1", "items"')
-    accounts.add("1", Account(("b", "c"), "2023-01-01T00:00:00", "2023-02-01T00:00:00"))
+    decided = {"b": (0.0, "tested"), "c": (None, "none for this provider")}
+    accounts.add("1", Account(("b", "c"), "2023-01-01T00:00:00", "2023-02-01T00:00:00", offsets=decided))
     accounts.add("2", Account(missing="ocean"))
     accounts.add("2", Account(missing="ocean"))
     total = Accounts(tmp_path / "accounts.jsonl").total()
     assert set(total.items) == {"a", "b", "c"}
     assert (total.first, total.last) == ("2023-01-01T00:00:00", "2023-03-01T00:00:00")
     assert total.dropped == {"x": "torn"}
+    assert {name: offset for name, (offset, _) in total.offsets.items()} == {"a": -0.1, "b": 0.0, "c": None}
+    assert total.disputed == ("b",)
     assert total.missing == "1 of 3 tiles have no imagery (ocean)"

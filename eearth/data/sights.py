@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,8 @@ class Account:
         dropped: Item id of a scene that cannot be read → the reason.
         missing: Why there is no imagery.
         months: Months 1..12 in which there is an acquisition, rising.
+        offsets: Item id of a scene that was fetched for the part → what was added to its numbers, and why.
+        disputed: Ids of scenes to whose numbers another offset was added in other parts.
     """
 
     items: tuple[str, ...] = ()
@@ -46,6 +48,8 @@ class Account:
     dropped: Mapping[str, str] | None = None
     missing: str = ""
     months: tuple[int, ...] = ()
+    offsets: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
+    disputed: tuple[str, ...] = ()
 
     @property
     def period(self) -> tuple[datetime, datetime]:
@@ -135,7 +139,7 @@ class Streamed:
         found = self._stream.fetch(name, around)
         series = series_of(found.cube) if found.cube else None
         without = Account(missing=found.missing, dropped=found.dropped)
-        account = Account.of(found.cube, found.dropped) if found.cube else without
+        account = replace(Account.of(found.cube, found.dropped), offsets=found.offsets) if found.cube else without
         return Sight(series, Window(row, col, part.height, part.width), phase_of(around), account)
 
     def release(self, name: str) -> None:
@@ -192,6 +196,10 @@ class Accounts:
         latest = {entry["part"]: entry for entry in self._entries()}.values()
         dates = {ids: entry["first"] for entry in latest for ids in entry["items"]}
         dropped = {name: reason for entry in latest for name, reason in (entry["dropped"] or {}).items()}
+        told = [(name, *found) for entry in latest for name, found in entry.get("offsets", {}).items()]
+        offsets: dict[str, set[float | None]] = {}
+        for name, offset, _ in told:
+            offsets.setdefault(name, set()).add(offset)
         missing = [entry["missing"] for entry in latest if entry["missing"]]
         return Account(
             items=tuple(sorted(dates, key=lambda ids: (dates[ids], ids))),
@@ -200,6 +208,8 @@ class Accounts:
             dropped=dropped,
             missing=f"{len(missing)} of {len(latest)} tiles have no imagery ({missing[0]})" if missing else "",
             months=tuple(sorted({month for entry in latest for month in entry.get("months", ())})),
+            offsets={name: (offset, why) for name, offset, why in told},
+            disputed=tuple(name for name, many in offsets.items() if len(many) > 1),
         )
 
     def _entries(self) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,10 @@ def step_of(grid: Grid) -> int:
     return max(1, -(-max(grid.shape) // LONGEST_SIDE))
 
 
+# Edges of the picture's parts, and the room between them, in shares of its sides.
+PLACES = {"left": 0.06, "right": 0.96, "bottom": 0.06, "top": 0.95, "hspace": 0.1, "wspace": 0.06}
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a first look shows of a window, gathered while the cube is written, so that nobody need read it again.
@@ -142,14 +146,15 @@ def draw_quicklook(path: Path, cube: Cube, summary: Summary, shown: int) -> None
         summary: Of the whole grid.
         shown: Number of the date in the summary's picture.
     """
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    figure = Figure(figsize=(11, 6.4))
+    figure.subplots_adjust(**PLACES)  # to find the places out takes as long again as to draw
     axes = figure.subplot_mosaic([["picture", "counts"], ["time", "time"]], height_ratios=[3, 1])
     axes["picture"].imshow(_stretched(summary.picture), cmap="gray")
     day = np.datetime_as_string(cube.times[shown], unit="D")
     axes["picture"].set_title(f"{day}, the clearest of {len(cube.times)} dates")
     counts = axes["counts"].imshow(summary.counts, cmap="viridis", vmin=0, vmax=max(1, int(summary.counts.max())))
     axes["counts"].set_title(f"clear observations: median {summary.median}, least {summary.least}")
-    figure.colorbar(counts, ax=axes["counts"], shrink=0.8)
+    figure.colorbar(counts, cax=axes["counts"].inset_axes((1.03, 0.1, 0.035, 0.8)))
     for name in ("picture", "counts"):
         axes[name].set_axis_off()
     _draw_time_line(axes["time"], cube, summary)

@@ -107,6 +107,9 @@ def _account(scenery: Scenery, accounts: Accounts, scratch: Path, report: Report
         raise NothingFoundError(total.missing)
     if total.missing:
         report(Warned(text=f"{total.missing}; the product says there that nothing was observed"))
+    if total.disputed:
+        text = f"the offset of {len(total.disputed)} scenes was decided differently in different tiles, the first is "
+        report(Warned(text=f"{text}{total.disputed[0]}: look for steps along tiles, or download the region first"))
     return total
 
 

@@ -82,6 +82,7 @@ def _run(workspace: Workspace, settings: EmbedSettings, region: Region, path: Pa
             "provenance": tags,
             "items": list(account.items),
             "dropped": account.dropped or {},
+            "radiometry": {name: why for name, (_, why) in account.offsets.items()},
         }
         return run.finish(
             figures=_figures(writer, scenery, moments, coder),

@@ -105,6 +105,7 @@ def _run(workspace: Workspace, settings: PredictSettings, region: Region, path: 
             "provenance": tags,
             "items": list(account.items),
             "dropped": account.dropped or {},
+            "radiometry": {name: why for name, (_, why) in account.offsets.items()},
         }
         return run.finish(figures=figures, records=records)
 

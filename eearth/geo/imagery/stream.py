@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,11 +78,13 @@ class Fetched:
         cube: The imagery; None where there is none.
         dropped: Item id of a scene that cannot be read → the reason.
         missing: Why there is none.
+        offsets: Item id of a scene → what was added to its numbers, and why.
     """
 
     cube: Cube | None
     dropped: Mapping[str, str]
     missing: str = ""
+    offsets: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
 
 
 class Stream:
@@ -120,7 +122,9 @@ class Stream:
             fetched, done = write_cube(plan, folder / CUBE, scratch=folder, report=self._told)
         except NothingFoundError as error:
             return Fetched(None, error.unreadable, str(error))
-        return Fetched(done.cube, plan.incomplete | fetched.dropped)
+        scenes = [scene for group in surviving(plan.acquisitions, fetched.dropped) for scene in group.scenes]
+        offsets = {scene.item.id: (scene.radiometry.offset, scene.radiometry.reason) for scene in scenes}
+        return Fetched(done.cube, plan.incomplete | fetched.dropped, offsets=offsets)
 
     def release(self, name: str) -> None:
         """Remove a window's imagery, at one blow: half of it would be taken for all of it by a run that goes on."""
