@@ -127,7 +127,7 @@ class Recorder:
 class Encoding(PixelMean):
     """The bands' mean as features."""
 
-    bands, features, margin = BANDS, len(BANDS), 5
+    bands, features, margin, copies = BANDS, len(BANDS), 5, 2.0
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 
-# Windows that are worked on at a time, at most: each takes its memory.
-MOST_WORKERS = 8
-
 
 class Sliding(TypedDict):
     """How a network is slid over imagery.
@@ -40,7 +37,8 @@ class Sliding(TypedDict):
         size: Side of a window in pixels, see `Axis`.
         margin: Half of the windows' overlap in pixels, see `Axis`.
         device: Where the network runs.
-        batch: Windows evaluated at once.
+        batch: Windows of a batch.
+        workers: Batches in the network at a time; without it, as many as torch may use threads.
         bands: Bands by name, in the network's order; None for all.
         dates: Indices of the acquisitions to use; None for all.
         phase: Of the imagery's first pixel, see `extent_of`; without it, (0, 0).
@@ -51,6 +49,7 @@ class Sliding(TypedDict):
     margin: int
     device: torch.device | str
     batch: int
+    workers: NotRequired[int]
     bands: NotRequired[Sequence[str] | None]
     dates: NotRequired[NDArray[np.intp] | None]
     phase: NotRequired[tuple[int, int]]
@@ -128,6 +127,7 @@ def blended(
         if inside is None or inside[patch.outer][patch.shares > 0].any()
     ]
     device, waited = sliding["device"], sliding.get("waited", _untold)
+    workers = sliding.get("workers") or torch.get_num_threads()
 
     def look(group: Sequence[Patch]) -> tuple[Sequence[Patch], float, Tensor]:
         begun = time.monotonic()
@@ -137,8 +137,8 @@ def blended(
     result = torch.zeros((0, tile.height, tile.width), device=device)
     groups = [parts[first : first + sliding["batch"]] for first in range(0, len(parts), sliding["batch"])]
     with torch.inference_mode():
-        for group, read, given in at_once(look, groups):
-            waited(read / workers())
+        for group, read, given in at_once(look, groups, workers):
+            waited(read / workers)
             if not len(result):
                 result = result.new_zeros((given.shape[1], tile.height, tile.width))
             for patch, part in zip(group, given, strict=True):
@@ -147,28 +147,24 @@ def blended(
     return result.cpu().numpy(), reader.observations(tile)
 
 
-def workers() -> int:
-    """Windows that are worked on at a time: as many as torch may use threads."""
-    return min(torch.get_num_threads(), MOST_WORKERS)
-
-
-def at_once(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+def at_once(work: Callable[[S], T], items: Iterable[S], count: int) -> Iterator[T]:
     """What comes of each item, in their order, without gradients; several are worked on at a time.
 
-    Each has one core: two windows on one core each are done sooner than one after the other on two, and what a network
-    gives does not depend on the number of cores.
+    Torch's threads are dealt out among them: two windows on one core each are done sooner than one after the other on
+    two cores.
 
     Args:
-        work: Item → what comes of it; runs in threads of its own, where torch uses no further threads.
+        work: Item → what comes of it; runs in threads of its own.
         items: Taken as needed.
+        count: Items that are worked on at a time.
     """
-    threads, count = torch.get_num_threads(), workers()
+    threads = torch.get_num_threads()
 
     def alone(item: S) -> T:
         with torch.inference_mode():
             return work(item)
 
-    pool = ThreadPoolExecutor(count, "window", torch.set_num_threads, (1,))
+    pool = ThreadPoolExecutor(count, "window", torch.set_num_threads, (max(1, threads // count),))
     running: deque[Future[T]] = deque()
     try:
         for item in items:

@@ -11,7 +11,7 @@ import torch
 
 from eearth.data.series import Chips
 from eearth.data.sights import surroundings
-from eearth.data.sliding import at_once, workers
+from eearth.data.sliding import at_once
 from eearth.events import Table
 from eearth.geo.cube import Cube
 from eearth.geo.grid import Window
@@ -20,7 +20,7 @@ from eearth.geo.imagery.plan import existing_folder
 from eearth.geo.imagery.stream import Stream
 from eearth.geo.lattice import extent_of, patches
 from eearth.geo.sampling.areas import SQUARE_KILOMETRE
-from eearth.inference.mapping import fitting
+from eearth.inference.load import load_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +38,6 @@ PIXEL_BYTES = 12
 
 # Batches of each thread whose time is taken, after one that warms up.
 BATCHES = 3
-
-# What the default network holds for each batch, against the batch itself: 2.1 to 3.2 times as much were measured.
-NETWORK_COPIES = 3
 
 
 def estimate_map(
@@ -63,8 +60,10 @@ def estimate_map(
     plan = _plan(scenery, middle, mapper.reach, folder)
     dates = len(plan.acquisitions) if plan else _held_dates(scenery)
     windows = _windows(mapper, middle)
-    batch = _batch(mapper, dates, most=len(windows))
-    seconds = len(indices) * sum(window.pixels for window in windows) / _window_pixels(batch) * _pace(mapper, batch)
+    load = load_of(mapper.model.encoder, mapper.settings, dates, mapper.device)
+    batch = _batch(mapper, dates, min(load.batch, len(windows)))
+    seen = len(indices) * sum(window.pixels for window in windows)
+    seconds = seen / _window_pixels(batch) * _pace(mapper, batch, load.workers)
     pixels = len(indices) * middle.inside.size
     free = shutil.disk_usage(existing_folder(folder)).free
     area = pixels * tiles.grid.pixel_metres**2 / SQUARE_KILOMETRE
@@ -73,7 +72,7 @@ def estimate_map(
         ("network", f"{_duration(seconds)}, {area / seconds:.3g} km²/s on {mapper.device.type}, {dates} dates"),
         *_fetching(plan, len(indices), rate),
         ("on the disk", f"{size_of(pixels * PIXEL_BYTES)}, {size_of(free)} free"),
-        ("memory", size_of(_memory(batch, plan))),
+        ("memory", size_of(BASE_BYTES + load.memory + (working_bytes(plan) if plan else 0))),
     ]
     return Table(title=TITLE, columns=("", "map"), rows=tuple(rows))
 
@@ -111,10 +110,9 @@ def _windows(mapper: LandCoverMapper, tile: Tile) -> list[Window]:
     return [patch.window for patch in cut]
 
 
-def _batch(mapper: LandCoverMapper, dates: int, most: int) -> Chips:
-    """A batch of windows, not more than a tile has, that show nothing in particular on every date."""
+def _batch(mapper: LandCoverMapper, dates: int, count: int) -> Chips:
+    """A batch of windows that show nothing in particular on every date."""
     size, bands = mapper.settings.window_size, len(mapper.model.bands)
-    count = min(most, mapper.settings.batch_size or fitting(size, dates, bands, mapper.device))
     return Chips(
         torch.zeros(count, dates, bands, size, size),
         torch.ones((count, dates, size, size), dtype=torch.bool),
@@ -127,25 +125,17 @@ def _window_pixels(batch: Chips) -> int:
     return batch.valid.numel() // batch.valid.shape[1]
 
 
-def _bytes(batch: Chips) -> int:
-    return sum(part.numel() * part.element_size() for part in batch)
-
-
-def _memory(batch: Chips, plan: Plan | None) -> float:
-    return BASE_BYTES + workers() * NETWORK_COPIES * _bytes(batch) + (working_bytes(plan) if plan else 0)
-
-
-def _pace(mapper: LandCoverMapper, batch: Chips) -> float:
+def _pace(mapper: LandCoverMapper, batch: Chips, workers: int) -> float:
     """Seconds that a batch takes when as many are in the network as will be."""
     mapper.model.eval()
-    shown, count = batch.to(mapper.device), BATCHES * workers()
+    shown, count = batch.to(mapper.device), BATCHES * workers
 
     def look(_number: int) -> Tensor:
         return mapper.model(shown).cpu()  # type: ignore[no-any-return]
 
-    list(at_once(look, range(workers())))
+    list(at_once(look, range(workers), workers))
     begun = time.monotonic()
-    list(at_once(look, range(count)))
+    list(at_once(look, range(count), workers))
     return (time.monotonic() - begun) / count
 
 

@@ -12,6 +12,7 @@ from eearth.errors import UsageError
 from eearth.geo.lattice import Axis, margin_for
 from eearth.geo.products.landcover.unfamiliar import unfamiliarity
 from eearth.inference.classify import classify
+from eearth.inference.load import WindowSettings, load_of
 from eearth.inference.smoothing import smoothed, smoothing_halo
 from eearth.inference.tiles import encode_tile, map_tile
 from eearth.inference.walk import Clock
@@ -29,27 +30,6 @@ if TYPE_CHECKING:
     from eearth.data.sliding import Sliding
     from eearth.geo.products.landcover.prediction import Prediction
     from eearth.inference.walk import Tile
-
-
-# Imagery of a batch, by the kind of device. As many batches are worked on at a time as there are threads, and the
-# default network takes three times as much beside each.
-BATCH_BYTES = {"cpu": 40 * 10**6, "cuda": 250 * 10**6}
-
-
-class WindowSettings(Protocol):
-    """How a network is slid over imagery, as every stage that does so asks for it."""
-
-    @property
-    def device(self) -> str:
-        """Where the network runs, see `choose_device`."""
-
-    @property
-    def window_size(self) -> int:
-        """Side of a window in pixels."""
-
-    @property
-    def batch_size(self) -> int | None:
-        """Windows in the network at the same time; None for what fits, see `BATCH_BYTES`."""
 
 
 class MapSettings(WindowSettings, Protocol):
@@ -143,7 +123,7 @@ class LandCoverMapper:
         if sight.series is None:
             even = np.full((len(model.classes), *shape), 1 / len(model.classes), np.float32)
             return even, np.full(shape, np.nan, np.float32), np.zeros(shape, np.int32)
-        sliding = _sliding(self.settings, self.margin, self.device, sight, model.bands, self.clock)
+        sliding = _sliding(self.settings, self.margin, self.device, sight, model.encoder, self.clock)
         if not self.halo:
             return map_tile(model, sight.series, sight.window, tile.inside, **sliding)
         wide = sight.window.grown(self.halo, sight.series.shape)
@@ -182,26 +162,22 @@ class FeatureMapper:
         """Encode one tile: (feature, y, x), see `encode_tile`."""
         if sight.series is None:
             return np.full((self.encoder.features, *tile.inside.shape), np.nan, np.float32)
-        sliding = _sliding(self.settings, self.reach, self.device, sight, self.encoder.bands, self.clock)
+        sliding = _sliding(self.settings, self.reach, self.device, sight, self.encoder, self.clock)
         return encode_tile(self.encoder, sight.series, sight.window, tile.inside, **sliding)
 
 
-def fitting(size: int, dates: int, bands: int, device: torch.device) -> int:
-    """Windows of so many pixels a side, dates and bands that make up a batch."""
-    window = size**2 * dates * (4 * bands + 1)
-    return max(1, BATCH_BYTES[device.type] // window)
-
-
 def _sliding(  # noqa: PLR0917 - all are needed, none twice
-    settings: WindowSettings, margin: int, device: torch.device, sight: Sight, bands: tuple[str, ...], clock: Clock
+    settings: WindowSettings, margin: int, device: torch.device, sight: Sight, encoder: Encoder, clock: Clock
 ) -> Sliding:
     assert sight.series is not None  # noqa: S101 - there is nothing to slide over where there is no imagery
+    load = load_of(encoder, settings, len(sight.series.times), device)
     return {
         "size": settings.window_size,
         "margin": margin,
         "device": device,
-        "batch": settings.batch_size or fitting(settings.window_size, len(sight.series.times), len(bands), device),
-        "bands": bands,
+        "batch": load.batch,
+        "workers": load.workers,
+        "bands": encoder.bands,
         "phase": sight.phase,
         "waited": clock.waited,
     }

@@ -89,6 +89,7 @@ class ConvLSTMUNet(Encoder):
     """
 
     name: ClassVar[str] = "convlstm-unet"
+    copies: ClassVar[float] = 18.5
 
     def __init__(
         self,

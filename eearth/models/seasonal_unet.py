@@ -148,6 +148,7 @@ class SeasonalUNet(Encoder):
     """
 
     name: ClassVar[str] = "seasonal-unet"
+    copies: ClassVar[float] = 3.3
     revision: ClassVar[int] = 3
     solves: ClassVar[bool] = True
 

@@ -84,6 +84,7 @@ class TemporalAttentionUNet(Encoder):
     """
 
     name: ClassVar[str] = "temporal-attention-unet"
+    copies: ClassVar[float] = 23.5
 
     def __init__(
         self,

@@ -149,6 +149,7 @@ class TSViT(Encoder):
     """
 
     name: ClassVar[str] = "tsvit"
+    copies: ClassVar[float] = 20.5
 
     def __init__(
         self,

@@ -87,6 +87,7 @@ class UNet3D(Encoder):
     """
 
     name: ClassVar[str] = "unet3d"
+    copies: ClassVar[float] = 13.5
 
     def __init__(
         self,
