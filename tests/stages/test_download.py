@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -310,8 +311,9 @@ def kill_when(process: Running, moment: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         if moment():
-            os.killpg(process.pid, signal.SIGKILL)
-            return True
+            with suppress(ProcessLookupError):  # it may have ended since
+                os.killpg(process.pid, signal.SIGKILL)
+                return True
         time.sleep(0.005)
     return False
 
