@@ -14,8 +14,8 @@ from loopback.sites import read_site
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A third as many examples as hypothesis draws by itself: the suite has ten minutes, and is run again and again.
-settings.register_profile("suite", max_examples=30)
+# A fifth of the examples that hypothesis draws by itself: the suite has ten minutes, and is run again and again.
+settings.register_profile("suite", max_examples=20)
 settings.load_profile("suite")
 
 # Files whose tests take longest begin first, so that little is left when most processes have nothing more to do.
